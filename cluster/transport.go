@@ -1,0 +1,46 @@
+package cluster
+
+import (
+	"io"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// Envelope says who sent a peer message, as whom, to whom. A receiver drops a
+// message whose realm, group or epoch is not its own, whose From is retired, or
+// whose incarnation is older than one it has seen from that replica.
+type Envelope struct {
+	Group       uint64 // group id, never reused
+	Epoch       uint16 // of the group
+	From, To    uint64 // replica ids
+	Incarnation uint64 // random, of the sending process
+}
+
+// Transport carries messages between servers. It belongs to a process; all its
+// groups share it.
+type Transport interface {
+	// Send queues m for a server and never blocks. A message may be lost,
+	// repeated or late. It reports false when the message was dropped at once
+	// because the queue is full or nobody listens. Entries of m are shared.
+	Send(server uint64, e Envelope, m *pb.Message) bool
+	// SendSnapshot sends m, of type MsgSnap, and what body writes, on a
+	// connection of its own, and runs done once with the outcome. It does not
+	// block; body runs on another goroutine.
+	SendSnapshot(server uint64, e Envelope, m *pb.Message, body func(io.Writer) error, done func(error))
+}
+
+// Receiving is what a transport calls, from its own goroutines.
+type Receiving interface {
+	// Receive takes a message. It must not block for long. The bytes of m
+	// belong to the receiver.
+	Receive(server uint64, e Envelope, m *pb.Message)
+	// ReceiveSnapshot takes a snapshot; it returns when body was read.
+	ReceiveSnapshot(server uint64, e Envelope, m *pb.Message, body io.Reader) error
+	// PeerUp and PeerDown say that the control connection to a server came or
+	// went. PeerDown follows at once when the other process ends.
+	PeerUp(server uint64)
+	PeerDown(server uint64)
+	// Wall says what another server's clock showed, and this one's when it was
+	// received, in nanoseconds since 1970.
+	Wall(server uint64, theirs, ours int64)
+}
