@@ -29,7 +29,7 @@ const Count = 20_000
 var packed []byte
 
 // unpack runs once: the lines stay in memory, about 2.3 MB with their slice
-// headers, because the demo's processes each go through them more than once.
+// headers, because a publisher and the checks after it both go through them.
 var unpack = sync.OnceValues(func() ([][]byte, error) {
 	r, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
