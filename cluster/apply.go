@@ -1,0 +1,298 @@
+package cluster
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+// seal puts queued proposals, and what the machine wants, into entries of up to
+// mergeTarget bytes.
+func (r *Replica[R]) seal(now Now) {
+	if !r.led {
+		return
+	}
+	for {
+		if r.held == nil && !r.sealNext(now) {
+			return
+		}
+		s := r.held
+		// Raft copies the data (v3.7). It refuses while leadership is being
+		// transferred and at its own bound: then the entry waits, since what
+		// the machine put into it will not be given twice.
+		if r.rn.Propose(s.data) != nil {
+			return
+		}
+		r.held, s.data = nil, nil
+		r.sealed = append(r.sealed, *s)
+		r.uncommitted += s.bytes
+	}
+}
+
+// sealNext makes the next entry, if anything waits for one.
+func (r *Replica[R]) sealNext(now Now) bool {
+	n, size := r.take()
+	r.commands = r.leading.Commands(r.commands[:0], n > 0, now)
+	if n == 0 && len(r.commands) == 0 {
+		return false
+	}
+	for _, c := range r.commands {
+		size += commandHeader + len(c)
+	}
+	data := sealEntry(make([]byte, 0, size), r.term, r.nextStamp(now))
+	for _, c := range r.commands {
+		data = appendCommand(data, c)
+	}
+	for _, p := range r.queue[:n] {
+		data = appendCommand(data, p.Command)
+	}
+	r.held = &sealed[R]{internal: len(r.commands), bytes: len(data), data: data}
+	if n > 0 {
+		r.held.proposals = append(r.held.proposals, r.queue[:n]...)
+		r.queue = append(r.queue[:0], r.queue[n:]...)
+	}
+	return true
+}
+
+// take says how many proposals go into the next entry, and its size so far.
+func (r *Replica[R]) take() (n, size int) {
+	size = entryHeaderSize
+	if r.uncommitted >= publishUncommitted {
+		return 0, size
+	}
+	for _, p := range r.queue {
+		add := commandHeader + len(p.Command)
+		if n > 0 && size+add > mergeTarget {
+			break
+		}
+		n, size = n+1, size+add
+	}
+	return n, size
+}
+
+// nextStamp gives the cluster time T of the next entry. It never falls; at
+// take-over it may jump to the wall clock; afterwards it advances by at most
+// twice this leader's monotonic time, so a clock that jumps expires nothing.
+func (r *Replica[R]) nextStamp(now Now) int64 {
+	next := now.Wall
+	if r.sealMono != 0 {
+		next = min(next, r.stamp+2*(now.Mono-r.sealMono))
+	}
+	r.stamp = max(r.stamp, next)
+	r.sealMono = max(now.Mono, 1)
+	return r.stamp
+}
+
+// apply applies committed entries and answers those who wait for them.
+func (r *Replica[R]) apply(now Now, entries []*pb.Entry) error {
+	for _, e := range entries {
+		if err := r.applyEntry(e); err != nil {
+			return fmt.Errorf("cluster: group %d: entry %d of term %d: %w", r.opts.Group, e.GetIndex(), e.GetTerm(), err)
+		}
+		r.applied, r.appliedT = e.GetIndex(), e.GetTerm()
+		r.edges.applied(e.GetIndex(), len(e.GetData()))
+		if r.role == raft.StateLeader && !r.led && e.GetTerm() == r.term {
+			r.led, r.sealedTerm = true, r.term
+			r.leading.Lead(r.term, now)
+		}
+	}
+	return nil
+}
+
+func (r *Replica[R]) applyEntry(e *pb.Entry) error {
+	entry := Entry{Index: e.GetIndex(), Term: e.GetTerm(), Stamp: r.appliedStamp()}
+	r.results = r.results[:0]
+	var err error
+	switch {
+	case e.GetType() == pb.EntryConfChange || e.GetType() == pb.EntryConfChangeV2:
+		if err := r.applyConfChange(e); err != nil {
+			return err
+		}
+	case len(e.GetData()) > 0:
+		if err := r.open.open(e.GetData()); err != nil {
+			return err
+		}
+		// A command decided in another term than the entry's is void: it acts
+		// for a leader that is no more.
+		if r.open.decided == e.GetTerm() {
+			entry.Stamp = max(entry.Stamp, r.open.stamp)
+			entry.Commands, entry.Offsets = r.open.commands, r.open.offsets
+		}
+	}
+	r.results, err = r.machine.Apply(entry, r.results)
+	if err != nil {
+		return err
+	}
+	if len(r.results) != len(entry.Commands) {
+		return fmt.Errorf("%d results for %d commands", len(r.results), len(entry.Commands))
+	}
+	r.edges.stamp = entry.Stamp
+	if len(entry.Commands) > 0 {
+		r.answer(e.GetTerm())
+	}
+	return nil
+}
+
+// appliedStamp is T of the last entry applied.
+func (r *Replica[R]) appliedStamp() int64 { return r.edges.stamp }
+
+// answer gives the results to the oldest sealed proposals. Entries of this
+// leader's term were all sealed here and come in order.
+func (r *Replica[R]) answer(term uint64) {
+	if r.role != raft.StateLeader || len(r.sealed) == 0 || term != r.sealedTerm || term != r.term {
+		return
+	}
+	s := r.sealed[0]
+	r.sealed[0] = sealed[R]{}
+	r.sealed = r.sealed[1:]
+	r.uncommitted -= s.bytes
+	for i, p := range s.proposals {
+		if p.Done != nil {
+			p.Done(r.results[s.internal+i], nil)
+		}
+	}
+}
+
+func (r *Replica[R]) applyConfChange(e *pb.Entry) error {
+	var cc pb.ConfChangeI
+	if e.GetType() == pb.EntryConfChange {
+		v1 := &pb.ConfChange{}
+		if err := proto.Unmarshal(e.GetData(), v1); err != nil {
+			return fmt.Errorf("configuration change: %w", err)
+		}
+		cc = v1
+	} else {
+		v2 := &pb.ConfChangeV2{}
+		if err := proto.Unmarshal(e.GetData(), v2); err != nil {
+			return fmt.Errorf("configuration change: %w", err)
+		}
+		cc = v2
+	}
+	r.confState = r.rn.ApplyConfChange(cc)
+	return nil
+}
+
+// corePage holds what the replica itself must know of its applied state. A
+// machine's keys must not begin with this byte.
+var corePage = []byte{0}
+
+func (r *Replica[R]) corePage() Page {
+	v := binary.LittleEndian.AppendUint64(make([]byte, 0, 16), r.appliedT)
+	return Page{corePage, binary.LittleEndian.AppendUint64(v, uint64(r.edges.stamp))}
+}
+
+func (r *Replica[R]) loadCore(v []byte) error {
+	if len(v) != 16 {
+		return fmt.Errorf("cluster: the replica's page has %d bytes, want 16", len(v))
+	}
+	r.appliedT = binary.LittleEndian.Uint64(v)
+	r.stamp = int64(binary.LittleEndian.Uint64(v[8:]))
+	return nil
+}
+
+// Settle lets the machine hand out what is owed, after a round of inputs. The
+// shell calls it when nothing is left to advance.
+func (r *Replica[R]) Settle(now Now) {
+	if r.led {
+		r.leading.Settled(r.Quorum(now), now)
+	}
+}
+
+// Quorum reports whether this replica leads and heard a majority of the voters
+// within the election timeout.
+func (r *Replica[R]) Quorum(now Now) bool {
+	if r.role != raft.StateLeader {
+		return false
+	}
+	n := 0
+	for _, id := range r.confState.GetVoters() {
+		if id == r.opts.ID || now.Mono-r.heard[id] < r.opts.electionTimeout() && r.heard[id] != 0 {
+			n++
+		}
+	}
+	return n > len(r.confState.GetVoters())/2
+}
+
+// Deadline is when, in Now.Mono, Advance should run although nothing else
+// happens; 0 is never.
+func (r *Replica[R]) Deadline() int64 {
+	d := r.campaign
+	if r.led {
+		d = earliest(d, r.leading.Deadline())
+	}
+	return d
+}
+
+func earliest(a, b int64) int64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// maybeCheckpoint writes the state when enough has changed.
+func (r *Replica[R]) maybeCheckpoint(now Now) error {
+	if r.applied == r.edges.checkpoint {
+		r.edges.checkpointMono = now.Mono
+		return nil
+	}
+	if r.edges.since < checkpointBytes && now.Mono-r.edges.checkpointMono < int64(checkpointEvery) {
+		return nil
+	}
+	return r.Checkpoint(now)
+}
+
+// Checkpoint writes what changed of the state, moves the first index and lets
+// go of dead entries, in one atomic write.
+func (r *Replica[R]) Checkpoint(now Now) error {
+	c := Checkpoint{Applied: r.applied, ConfState: r.confState, First: r.firstIndex(now), Pages: []Page{r.corePage()}}
+	r.machine.Changed(func(key, value []byte) { c.Pages = append(c.Pages, Page{key, value}) })
+	c.Dead = r.edges.dead(c.First, r.machine.Dead, r.machine.Live)
+	if err := r.log.Checkpoint(c); err != nil {
+		return fmt.Errorf("cluster: group %d: checkpoint at %d: %w", r.opts.Group, r.applied, err)
+	}
+	r.edges.written(c, now.Mono)
+	return nil
+}
+
+// firstIndex says how far the first index may rise: no voter that is there and
+// not hopelessly behind should need a snapshot.
+func (r *Replica[R]) firstIndex(now Now) uint64 {
+	limit := r.applied
+	if r.role == raft.StateLeader {
+		floor := r.edges.behind(retainLeader)
+		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
+			silent := id != r.opts.ID && now.Mono-max(r.heard[id], r.born) > int64(unheard)
+			if !silent && pr.Match >= floor {
+				limit = min(limit, pr.Match)
+			}
+		})
+	} else {
+		limit = min(limit, r.edges.behind(retainFollower))
+	}
+	return max(r.edges.first, limit+1)
+}
+
+// capture makes a checkpoint and pins it, to be streamed to a replica that is
+// too far behind.
+func (r *Replica[R]) capture(m *pb.Message) (SnapshotSend, error) {
+	meta := m.GetSnapshot().GetMetadata()
+	if meta.GetIndex() != r.applied {
+		return SnapshotSend{}, fmt.Errorf("cluster: group %d: snapshot at %d, applied %d", r.opts.Group, meta.GetIndex(), r.applied)
+	}
+	if r.applied != r.edges.checkpoint {
+		if err := r.Checkpoint(r.now); err != nil {
+			return SnapshotSend{}, err
+		}
+	}
+	c, err := r.log.Capture()
+	if err != nil {
+		return SnapshotSend{}, fmt.Errorf("cluster: group %d: capture at %d: %w", r.opts.Group, r.applied, err)
+	}
+	s := SnapshotSend{Message: m, Capture: c}
+	r.machine.Live(Range{0, r.applied + 1}, func(index uint64) { s.Live = extend(s.Live, index) })
+	return s, nil
+}

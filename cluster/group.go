@@ -1,0 +1,524 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// inboxBytes bounds the commands that wait for a group's loop or for the
+// group's commit: proposers block beyond it. It is a quarter of what Raft takes
+// uncommitted, so that settlements, which do not count, always pass.
+const inboxBytes = 16 << 20
+
+// inboxMessages bounds the peer messages that wait for a group's loop. Raft
+// repeats what is dropped. It is four times what one follower may have in flight.
+const inboxMessages = 4 * maxInflightMessages
+
+// Member is where a replica lives.
+type Member struct {
+	Replica uint64
+	Server  uint64
+}
+
+// GroupConfig is what a host needs to run one replica of a group.
+type GroupConfig struct {
+	Options
+	Name    string // of the group, for logs and profiles
+	Members []Member
+	// OnFail is called once, on the group's goroutine, when the replica stops
+	// by an error.
+	OnFail func(error)
+}
+
+// Group runs one replica. One goroutine, run, owns the replica, its machine and
+// everything they point to; all other methods reach it through the inbox, so the
+// machine needs no lock.
+type Group[R any] struct {
+	cfg     GroupConfig
+	host    *Host
+	replica *Replica[R]
+	log     Log
+	logger  *slog.Logger
+	servers map[uint64]uint64 // replica id -> server id
+
+	in struct {
+		sync.Mutex
+		inbox[R]
+		bytes int // of proposals accepted and not done
+		full  chan struct{}
+	}
+	wake chan struct{} // capacity 1: a signal, not a queue
+	done chan struct{} // closed when run has returned
+	err  error         // why run returned; read only after done
+
+	leader atomic.Uint64 // replica id
+	term   atomic.Uint64
+	led    atomic.Bool
+}
+
+// inbox is what waits for the loop. Everything is taken at once.
+type inbox[R any] struct {
+	ticks     int
+	messages  []*pb.Message
+	snapshots []arrived
+	proposals []Proposal[R]
+	stored    []StorageWrite
+	calls     []func()
+	down      []uint64
+	stop      bool
+}
+
+type arrived struct {
+	m  *pb.Message
+	in Receiver
+}
+
+// StartGroup starts the replica of a group on log. A replica that may have
+// forgotten is not started: see ErrMayHaveForgotten. The group must be closed.
+func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], leading Leading) (*Group[R], error) {
+	replica, err := NewReplica(cfg.Options, log, machine, leading, h.now())
+	if err != nil {
+		return nil, err
+	}
+	g := &Group[R]{
+		cfg: cfg, host: h, replica: replica, log: log,
+		logger:  h.opts.Logger.With("group", cfg.Name, "replica", cfg.ID),
+		servers: make(map[uint64]uint64, len(cfg.Members)),
+		wake:    make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	g.in.full = make(chan struct{})
+	for _, m := range cfg.Members {
+		g.servers[m.Replica] = m.Server
+	}
+	if err := h.add(cfg.Group, g); err != nil {
+		return nil, err
+	}
+	go pprof.Do(context.Background(), pprof.Labels("group", cfg.Name), func(context.Context) { g.run() })
+	return g, nil
+}
+
+// Close stops the replica, waits until it has stopped and returns the error that
+// had stopped it before, if any. Closing twice is allowed.
+func (g *Group[R]) Close() error {
+	g.post(func(in *inbox[R]) { in.stop = true })
+	<-g.done
+	return g.err
+}
+
+// Done is closed when the replica has stopped.
+func (g *Group[R]) Done() <-chan struct{} { return g.done }
+
+// Err is why the replica stopped, nil while it runs or when it was closed.
+func (g *Group[R]) Err() error {
+	select {
+	case <-g.done:
+		return g.err
+	default:
+		return nil
+	}
+}
+
+// Leader returns the server that leads as far as this replica knows, 0 if it
+// knows none, and the term.
+func (g *Group[R]) Leader() (server, term uint64) {
+	return g.servers[g.leader.Load()], g.term.Load()
+}
+
+// Leads reports whether this replica leads and has applied everything that an
+// earlier leader promised.
+func (g *Group[R]) Leads() bool { return g.led.Load() }
+
+// Log returns the group's log, for reading.
+func (g *Group[R]) Log() Log { return g.log }
+
+func (g *Group[R]) post(put func(*inbox[R])) {
+	g.in.Lock()
+	put(&g.in.inbox)
+	g.in.Unlock()
+	g.signal()
+}
+
+func (g *Group[R]) signal() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Propose queues p. It blocks while inboxBytes wait, bounded by ctx. An error
+// means that nothing happened and Done will not run.
+func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
+	n := len(p.Command)
+	done := p.Done
+	p.Done = func(r R, err error) {
+		g.release(n)
+		if done != nil {
+			done(r, err)
+		}
+	}
+	for {
+		g.in.Lock()
+		if g.stopped() {
+			g.in.Unlock()
+			return ErrStopped
+		}
+		if g.in.bytes == 0 || g.in.bytes+n <= inboxBytes {
+			g.in.bytes += n
+			g.in.proposals = append(g.in.proposals, p)
+			g.in.Unlock()
+			g.signal()
+			return nil
+		}
+		full := g.in.full
+		g.in.Unlock()
+		select {
+		case <-full:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-g.done:
+			return ErrStopped
+		}
+	}
+}
+
+// stopped reports whether run has returned or will not look again; the inbox
+// is locked.
+func (g *Group[R]) stopped() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// release gives room back. It runs on the loop, or where a proposal ends.
+func (g *Group[R]) release(n int) {
+	g.in.Lock()
+	was := g.in.bytes
+	g.in.bytes -= n
+	if was > inboxBytes/2 && g.in.bytes <= inboxBytes/2 {
+		close(g.in.full)
+		g.in.full = make(chan struct{})
+	}
+	g.in.Unlock()
+}
+
+// Do runs f on the group's loop, where the machine may be read, and waits for
+// it. On an error f has not run and will not.
+func (g *Group[R]) Do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	var once atomic.Int32 // 0 waiting, 1 running, 2 given up
+	g.Go(func() {
+		if once.CompareAndSwap(0, 1) {
+			f()
+			close(ran)
+		}
+	})
+	giveUp := func(err error) error {
+		if once.CompareAndSwap(0, 2) {
+			return err
+		}
+		<-ran
+		return nil
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-ctx.Done():
+		return giveUp(context.Cause(ctx))
+	case <-g.done:
+		return giveUp(ErrStopped)
+	}
+}
+
+// Go runs f on the group's loop later, unless the replica stops before. Callers
+// bound what they have waiting.
+func (g *Group[R]) Go(f func()) { g.post(func(in *inbox[R]) { in.calls = append(in.calls, f) }) }
+
+// run owns the replica until it is closed or fails.
+func (g *Group[R]) run() {
+	defer g.end()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var in inbox[R]
+	for {
+		if d := g.replica.Deadline(); d != 0 {
+			timer.Reset(max(0, time.Duration(d-g.host.now().Mono)))
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case <-g.wake:
+		case <-timer.C:
+		}
+		stop, err := g.turn(&in)
+		if err != nil {
+			g.err = err
+			return
+		}
+		if stop {
+			return
+		}
+	}
+}
+
+// end answers everybody who waits, also after a panic: one group's fault must
+// not take the process, or the other groups, with it.
+func (g *Group[R]) end() {
+	if p := recover(); p != nil {
+		g.err = fmt.Errorf("cluster: group %s: panic: %v", g.cfg.Name, p)
+		g.logger.Error("replica panicked", "err", g.err, "stack", string(debug.Stack()))
+	}
+	g.host.remove(g.cfg.Group, g)
+	g.leader.Store(0)
+	g.led.Store(false)
+	g.replica.Stop()
+	g.in.Lock()
+	close(g.done)
+	rest := g.in.inbox
+	g.in.inbox = inbox[R]{}
+	g.in.Unlock()
+	for _, p := range rest.proposals {
+		p.finish(ErrStopped)
+	}
+	for _, s := range rest.snapshots {
+		_ = s.in.Abort()
+	}
+	if g.err != nil {
+		g.logger.Error("replica stopped", "err", g.err)
+		if g.cfg.OnFail != nil {
+			g.cfg.OnFail(g.err)
+		}
+	}
+}
+
+// turn takes what waits, feeds it to the replica and carries out what comes of
+// it, until nothing is left to do.
+func (g *Group[R]) turn(in *inbox[R]) (stop bool, err error) {
+	var eff Effects
+	for first := true; ; first = false {
+		g.take(in)
+		if !first && in.empty() {
+			break
+		}
+		now := g.host.now()
+		if err := g.feed(now, in, &eff); err != nil {
+			return false, err
+		}
+		if in.stop {
+			return true, nil
+		}
+		if err := g.replica.Advance(now, &eff); err != nil {
+			return false, err
+		}
+		g.perform(&eff)
+		g.publish()
+	}
+	g.replica.Settle(g.host.now())
+	return false, nil
+}
+
+func (in *inbox[R]) empty() bool {
+	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
+		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && !in.stop
+}
+
+// take moves what waits into in, whose slices it gives the inbox in exchange.
+func (g *Group[R]) take(in *inbox[R]) {
+	clear(in.messages)
+	clear(in.proposals)
+	clear(in.stored)
+	clear(in.calls)
+	empty := inbox[R]{
+		messages: in.messages[:0], snapshots: in.snapshots[:0], proposals: in.proposals[:0],
+		stored: in.stored[:0], calls: in.calls[:0], down: in.down[:0],
+	}
+	g.in.Lock()
+	*in, g.in.inbox = g.in.inbox, empty
+	g.in.Unlock()
+}
+
+func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
+	for _, w := range in.stored {
+		if err := g.replica.Stored(w, eff); err != nil {
+			return err
+		}
+	}
+	// A loop that was held up must not take the ticks it missed for silence of
+	// the leader: one tick stands for all of them.
+	if in.ticks > 0 {
+		g.replica.Tick(now)
+	}
+	for _, m := range in.messages {
+		g.replica.Step(now, m)
+	}
+	for _, s := range in.snapshots {
+		g.replica.StepSnapshot(now, s.m, s.in)
+		// A snapshot that Raft does not want must be told apart before the next.
+		if err := g.replica.Advance(now, eff); err != nil {
+			return err
+		}
+	}
+	for _, d := range in.down {
+		for replica, server := range g.servers {
+			if server == d {
+				g.replica.PeerDown(now, replica)
+			}
+		}
+	}
+	for _, p := range in.proposals {
+		g.replica.Propose(p)
+	}
+	for _, f := range in.calls {
+		f()
+	}
+	return nil
+}
+
+func (g *Group[R]) perform(eff *Effects) {
+	for _, m := range eff.Messages {
+		if !g.host.opts.Transport.Send(g.servers[m.GetTo()], g.envelope(m), m) {
+			g.replica.Unreachable(m.GetTo())
+		}
+	}
+	for _, w := range eff.Writes {
+		g.log.Append(w.Write, func() { g.post(func(in *inbox[R]) { in.stored = append(in.stored, w) }) })
+	}
+	for _, s := range eff.Snapshots {
+		g.send(s)
+	}
+	clear(eff.Messages)
+	clear(eff.Writes)
+	*eff = Effects{Messages: eff.Messages[:0], Writes: eff.Writes[:0]}
+}
+
+func (g *Group[R]) envelope(m *pb.Message) Envelope {
+	return Envelope{Group: g.cfg.Group, Epoch: g.cfg.Epoch, From: g.cfg.ID, To: m.GetTo(), Incarnation: g.host.opts.Incarnation}
+}
+
+func (g *Group[R]) send(s SnapshotSend) {
+	to := s.Message.GetTo()
+	g.logger.Info("sending snapshot", "to", to, "index", s.Capture.Applied())
+	g.host.opts.Transport.SendSnapshot(g.servers[to], g.envelope(s.Message), s.Message,
+		func(w io.Writer) error { return writeSnapshot(w, s.Capture, s.Live) },
+		func(err error) {
+			if err := errors.Join(err, s.Capture.Close()); err != nil {
+				g.logger.Warn("snapshot not sent", "to", to, "err", err)
+			}
+			g.Go(func() { g.replica.SnapshotSent(to, err) })
+		})
+}
+
+// publish makes role and term visible to other goroutines.
+func (g *Group[R]) publish() {
+	r := g.replica
+	if g.leader.Load() != r.leader || g.term.Load() != r.term {
+		g.logger.Info("leader", "leader", r.leader, "term", r.term, "role", r.role.String())
+		g.leader.Store(r.leader)
+		g.term.Store(r.term)
+	}
+	if g.led.Load() != r.led {
+		g.led.Store(r.led)
+	}
+}
+
+func (g *Group[R]) tick() {
+	g.post(func(in *inbox[R]) { in.ticks++ })
+}
+
+func (g *Group[R]) receive(e Envelope, m *pb.Message) {
+	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID {
+		return
+	}
+	g.in.Lock()
+	if len(g.in.messages) < inboxMessages {
+		g.in.messages = append(g.in.messages, m)
+	}
+	g.in.Unlock()
+	g.signal()
+}
+
+func (g *Group[R]) receiveSnapshot(e Envelope, m *pb.Message, body io.Reader) error {
+	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID {
+		return fmt.Errorf("cluster: group %s: a snapshot for replica %d of epoch %d, here is %d of epoch %d", g.cfg.Name, e.To, e.Epoch, g.cfg.ID, g.cfg.Epoch)
+	}
+	in, err := g.log.Receive(m.GetSnapshot().GetMetadata())
+	if err != nil {
+		return err
+	}
+	if err := readSnapshot(body, in); err != nil {
+		return errors.Join(err, in.Abort())
+	}
+	g.post(func(box *inbox[R]) { box.snapshots = append(box.snapshots, arrived{m, in}) })
+	return nil
+}
+
+func (g *Group[R]) peerDown(server uint64) {
+	g.post(func(in *inbox[R]) {
+		if !slices.Contains(in.down, server) {
+			in.down = append(in.down, server)
+		}
+	})
+}
+
+// Status describes a replica at one moment.
+type Status struct {
+	Replica uint64
+	Leader  uint64 // replica id
+	Role    string
+	Term    uint64
+	Commit  uint64
+	Applied uint64
+	First   uint64
+	Last    uint64
+	Hash    uint64 // of the state at Applied
+	Quorum  bool
+	Match   map[uint64]uint64 // on the leader: replica id -> last index known to be there
+}
+
+// Status asks the loop.
+func (g *Group[R]) Status(ctx context.Context) (s Status, err error) {
+	err = g.Do(ctx, func() { s = g.replica.Status(g.host.now()) })
+	return s, err
+}
+
+// Status describes the replica.
+func (r *Replica[R]) Status(now Now) Status {
+	b := r.rn.BasicStatus()
+	s := Status{
+		Replica: r.opts.ID, Leader: r.leader, Role: roleName(r.role), Term: r.term, Commit: b.HardState.GetCommit(),
+		Applied: r.applied, First: r.edges.first, Hash: r.machine.Hash(), Quorum: r.Quorum(now),
+	}
+	s.Last, _ = r.log.LastIndex() // MemLog and raftlog answer from memory
+	if r.role == raft.StateLeader {
+		s.Match = map[uint64]uint64{}
+		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) { s.Match[id] = pr.Match })
+	}
+	return s
+}
+
+func roleName(s raft.StateType) string {
+	switch s {
+	case raft.StateLeader:
+		return "leader"
+	case raft.StateFollower:
+		return "follower"
+	case raft.StateCandidate, raft.StatePreCandidate:
+		return "candidate"
+	}
+	return "state " + strconv.Itoa(int(s))
+}

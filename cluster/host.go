@@ -1,0 +1,179 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/pprof"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// HostOptions configure a Host.
+type HostOptions struct {
+	Transport   Transport
+	Incarnation uint64 // random, of this process
+	Tick        time.Duration
+	Logger      *slog.Logger
+}
+
+// Host runs the replicas of one server: it ticks them together and gives them
+// what arrives from peers. It implements [Receiving].
+type Host struct {
+	opts  HostOptions
+	start time.Time
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	mu struct {
+		sync.RWMutex
+		groups map[uint64]member
+		clocks map[uint64]int64 // server -> its wall clock minus ours
+		median int64            // of the servers' clocks and ours, relative to ours
+	}
+}
+
+// member is a Group without its type parameter.
+type member interface {
+	tick()
+	receive(Envelope, *pb.Message)
+	receiveSnapshot(Envelope, *pb.Message, io.Reader) error
+	peerDown(server uint64)
+}
+
+// OpenHost starts a host. It must be closed after its groups.
+func OpenHost(opts HostOptions) *Host {
+	ctx, stop := context.WithCancel(context.Background())
+	h := &Host{opts: opts, start: time.Now(), stop: stop, done: make(chan struct{})}
+	h.mu.groups = map[uint64]member{}
+	h.mu.clocks = map[uint64]int64{}
+	go pprof.Do(ctx, pprof.Labels("host", "ticker"), h.run)
+	return h
+}
+
+// SetTransport gives the host the transport that was opened with the host as
+// its receiver. It must be called before the first group starts.
+func (h *Host) SetTransport(t Transport) { h.opts.Transport = t }
+
+// Close stops ticking. Groups are closed by whoever started them, before.
+func (h *Host) Close() error {
+	h.stop()
+	<-h.done
+	return nil
+}
+
+func (h *Host) run(ctx context.Context) {
+	defer close(h.done)
+	ticker := time.NewTicker(h.opts.Tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			for _, g := range h.members() {
+				g.tick()
+			}
+		}
+	}
+}
+
+func (h *Host) members() []member {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	all := make([]member, 0, len(h.mu.groups))
+	for _, g := range h.mu.groups {
+		all = append(all, g)
+	}
+	return all
+}
+
+func (h *Host) add(group uint64, g member) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.groups[group] != nil {
+		return fmt.Errorf("cluster: group %d already runs on this server", group)
+	}
+	h.mu.groups[group] = g
+	return nil
+}
+
+func (h *Host) remove(group uint64, g member) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.mu.groups[group] == g {
+		delete(h.mu.groups, group)
+	}
+}
+
+func (h *Host) group(id uint64) member {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.mu.groups[id]
+}
+
+// now reads the clocks: the monotonic one of this process, and the median of the
+// servers' wall clocks, so that one wrong clock moves nobody's time.
+func (h *Host) now() Now {
+	t := time.Now()
+	h.mu.RLock()
+	median := h.mu.median
+	h.mu.RUnlock()
+	return Now{Mono: int64(t.Sub(h.start)) + 1, Wall: t.UnixNano() + median}
+}
+
+// Receive implements [Receiving].
+func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message) {
+	if g := h.group(e.Group); g != nil {
+		g.receive(e, m)
+	}
+}
+
+var errNoGroup = errors.New("cluster: no replica of this group runs here")
+
+// ReceiveSnapshot implements [Receiving].
+func (h *Host) ReceiveSnapshot(_ uint64, e Envelope, m *pb.Message, body io.Reader) error {
+	g := h.group(e.Group)
+	if g == nil {
+		return errNoGroup
+	}
+	return g.receiveSnapshot(e, m, body)
+}
+
+// PeerUp implements [Receiving].
+func (h *Host) PeerUp(server uint64) { h.opts.Logger.Info("peer up", "peer", server) }
+
+// PeerDown implements [Receiving].
+func (h *Host) PeerDown(server uint64) {
+	h.opts.Logger.Info("peer down", "peer", server)
+	h.mu.Lock()
+	delete(h.mu.clocks, server)
+	h.setMedian()
+	h.mu.Unlock()
+	for _, g := range h.members() {
+		g.peerDown(server)
+	}
+}
+
+// Wall implements [Receiving].
+func (h *Host) Wall(server uint64, theirs, ours int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.clocks[server] = theirs - ours
+	h.setMedian()
+}
+
+// setMedian is called with mu held. Of an even number the lower middle counts.
+func (h *Host) setMedian() {
+	all := []int64{0}
+	for _, d := range h.mu.clocks {
+		all = append(all, d)
+	}
+	slices.Sort(all)
+	h.mu.median = all[(len(all)-1)/2]
+}
