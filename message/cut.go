@@ -1,0 +1,186 @@
+package message
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// AppendRange appends to dst a new batch of the messages [i, j) without
+// decoding them. The result is not compressed and keeps the whole dictionary.
+// It first verifies the checksums of the bytes it takes from, then writes new
+// ones: so damage that happened in memory after ParseBatch is found too. All
+// messages together are copied as they are, checksums and compression
+// included. The caller owns the result. Errors wrap ErrRange or ErrCorrupt;
+// dst is then returned as it was.
+func (b Batch) AppendRange(dst []byte, i, j int) ([]byte, error) {
+	if i < 0 || j > b.count || i >= j {
+		return dst, fmt.Errorf("%w: [%d, %d) of %d", ErrRange, i, j, b.count)
+	}
+	return b.appendCut(dst, cut{i: i, j: j})
+}
+
+// AppendSelection is AppendRange for the messages at the positions in sel,
+// which ascend and are not empty.
+func (b Batch) AppendSelection(dst []byte, sel []int) ([]byte, error) {
+	if len(sel) == 0 {
+		return dst, fmt.Errorf("%w: the selection is empty", ErrRange)
+	}
+	prev := -1
+	for _, i := range sel {
+		if i <= prev || i >= b.count {
+			return dst, fmt.Errorf("%w: %d after %d of %d", ErrRange, i, prev, b.count)
+		}
+		prev = i
+	}
+	return b.appendCut(dst, cut{sel: sel})
+}
+
+// cut names the messages to take: [i, j), or sel.
+type cut struct {
+	sel  []int
+	i, j int
+}
+
+func (c *cut) count() int {
+	if c.sel != nil {
+		return len(c.sel)
+	}
+	return c.j - c.i
+}
+
+// run takes the next run of neighbours off the cut; false at the end.
+func (c *cut) run() (i, j int, ok bool) {
+	if len(c.sel) > 0 {
+		n := 1
+		for n < len(c.sel) && c.sel[n] == c.sel[0]+n {
+			n++
+		}
+		i = c.sel[0]
+		c.sel = c.sel[n:]
+		return i, i + n, true
+	}
+	i, j = c.i, c.j
+	c.i, c.j = 0, 0
+	return i, j, i < j
+}
+
+func (b *Batch) appendCut(dst []byte, c cut) ([]byte, error) {
+	h, err := ParseHeader(b.raw)
+	if err != nil {
+		return dst, err
+	}
+	if err := b.verify(&h); err != nil {
+		return dst, err
+	}
+	if c.count() == b.count {
+		return append(dst, b.raw...), nil
+	}
+	bodies, err := b.bodies()
+	if err != nil {
+		return dst, err
+	}
+	at := len(dst)
+	out := b.cutHeader(c)
+	dst = grow(dst, out.Len())[:at+HeaderSize]
+	if out.Flags&FlagParts != 0 {
+		dst = b.appendPartDirectory(dst, c)
+		dst = append(dst, b.head[b.count*b.stride:b.partsAt]...)
+		for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+			start, _ := b.bounds(i, 0)
+			_, end := b.bounds(j-1, 0)
+			dst = append(dst, b.head[b.partsAt+start:b.partsAt+end]...)
+		}
+	} else {
+		dst = b.appendBodyDirectory(dst, c)
+	}
+	return b.finishCut(dst, at, out, bodies, c), nil
+}
+
+// cutHeader computes the header of the new batch, but for the checksums. If
+// none of its messages has a part it needs no dictionary either.
+func (b *Batch) cutHeader(c cut) BatchHeader {
+	h := BatchHeader{Count: c.count()}
+	parts := 0
+	control := b.HasControl()
+	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+		start, _ := b.bounds(i, b.stride-4)
+		_, end := b.bounds(j-1, b.stride-4)
+		h.BodyLen += end - start
+		if b.hasParts {
+			start, _ = b.bounds(i, 0)
+			_, end = b.bounds(j-1, 0)
+			parts += end - start
+		}
+		for ; control && i < j; i++ {
+			b.addControl(&h, i)
+		}
+	}
+	h.HeadLen = h.Count * 4
+	if parts > 0 {
+		h.Flags |= FlagParts
+		h.HeadLen = h.Count*8 + b.partsAt - b.count*b.stride + parts
+	}
+	h.HeadRawLen, h.BodyRawLen = h.HeadLen, h.BodyLen
+	return h
+}
+
+// addControl makes h tell of the control of message i.
+func (b *Batch) addControl(h *BatchHeader, i int) {
+	p := b.part(i)
+	if len(p) == 0 || p[0]&(hasTTL|hasDeliverAt|hasKey) == 0 {
+		return
+	}
+	h.Flags |= FlagControl
+	ttl, _, _ := b.Control(i)
+	if ttl > 0 && (h.EarliestDeadline == 0 || ttl < h.EarliestDeadline) {
+		h.EarliestDeadline = ttl
+	}
+}
+
+func (b *Batch) appendPartDirectory(dst []byte, c cut) []byte {
+	le := binary.LittleEndian
+	partShift, bodyShift := 0, 0
+	partEnd, bodyEnd := 0, 0
+	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+		start, _ := b.bounds(i, 0)
+		partShift = start - partEnd
+		start, _ = b.bounds(i, 4)
+		bodyShift = start - bodyEnd
+		for e := i * 8; e < j*8; e += 8 {
+			partEnd = int(le.Uint32(b.head[e:])) - partShift
+			bodyEnd = int(le.Uint32(b.head[e+4:])) - bodyShift
+			dst = le.AppendUint32(dst, uint32(partEnd))
+			dst = le.AppendUint32(dst, uint32(bodyEnd))
+		}
+	}
+	return dst
+}
+
+func (b *Batch) appendBodyDirectory(dst []byte, c cut) []byte {
+	le := binary.LittleEndian
+	end := 0
+	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+		start, _ := b.bounds(i, b.stride-4)
+		shift := start - end
+		for ; i < j; i++ {
+			end = int(le.Uint32(b.head[i*b.stride+b.stride-4:])) - shift
+			dst = le.AppendUint32(dst, uint32(end))
+		}
+	}
+	return dst
+}
+
+// finishCut appends the bodies and fills in the header at the given position.
+func (b *Batch) finishCut(dst []byte, at int, h BatchHeader, bodies []byte, c cut) []byte {
+	h.HeadCRC = crc32.Checksum(dst[at+HeaderSize:], castagnoli)
+	bodyAt := len(dst)
+	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+		start, _ := b.bounds(i, b.stride-4)
+		_, end := b.bounds(j-1, b.stride-4)
+		dst = append(dst, bodies[start:end]...)
+	}
+	h.BodyCRC = crc32.Checksum(dst[bodyAt:], castagnoli)
+	h.put(dst[at:])
+	return dst
+}

@@ -1,0 +1,228 @@
+package message
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+)
+
+// Message decodes message i. What it returns shares the bytes of the batch
+// (see Message); only the slices of fields, headers and arrays are allocated,
+// and nothing for a message that is only a body. Errors wrap ErrRange or what
+// Validate returns.
+func (b Batch) Message(i int) (Message, error) {
+	var m Message
+	err := b.Decode(i, &m)
+	return m, err
+}
+
+// Decode decodes message i into m, reusing the slices of m. Else it is
+// Message.
+func (b Batch) Decode(i int, m *Message) error {
+	m.Reset()
+	body, err := b.Body(i)
+	if err != nil {
+		return err
+	}
+	p := b.part(i)
+	if len(p) > 0 {
+		// Checking first costs a second pass over bytes in the cache. It keeps
+		// this decoder free of error paths, and bounds what it allocates.
+		c := checker{batch: &b}
+		if err := c.part(p); err != nil {
+			return err
+		}
+		b.decodePart(p, m)
+	}
+	m.Body = body
+	return nil
+}
+
+// decodePart decodes a part that a checker has accepted.
+func (b *Batch) decodePart(p []byte, m *Message) {
+	r := reader{b: p}
+	contents := r.byte()
+	if contents&hasTTL != 0 {
+		m.TTL = time.Duration(r.uint64())
+	}
+	if contents&hasDeliverAt != 0 {
+		m.DeliverAt = time.Unix(0, int64(r.uint64())).UTC()
+	}
+	if contents&hasKey != 0 {
+		m.Key = text(r.prefixed())
+	}
+	if contents&hasFields != 0 {
+		m.Fields = b.decodeFields(&r, m.Fields)
+	}
+	if contents&hasHeaders != 0 {
+		n := r.uvarint()
+		if cap(m.Headers) < n {
+			m.Headers = make([]Header, 0, n)
+		}
+		for range n {
+			name := b.Name(r.uvarint())
+			m.Headers = append(m.Headers, Header{name, text(r.prefixed())})
+		}
+	}
+}
+
+func (b *Batch) decodeFields(r *reader, fields []Field) []Field {
+	n := r.uvarint()
+	if cap(fields) < n {
+		fields = make([]Field, 0, n)
+	}
+	for range n {
+		name := b.Name(r.uvarint())
+		kind := Kind(r.byte())
+		fields = append(fields, Field{name, b.decodeValue(kind, r.prefixed())})
+	}
+	return fields
+}
+
+func (b *Batch) decodeValue(kind Kind, v []byte) Value {
+	switch kind {
+	case KindString:
+		return String(text(v))
+	case KindBytes:
+		return Bytes(v)
+	case KindInt64, KindFloat64:
+		return Value{kind: kind, num: binary.LittleEndian.Uint64(v)}
+	case KindBool:
+		return Bool(v[0] != 0)
+	case KindTime:
+		return Value{kind: kind, num: binary.LittleEndian.Uint64(v), nsec: binary.LittleEndian.Uint32(v[8:])}
+	case KindMessage:
+		return Nested(b.decodeNested(v))
+	}
+	r := reader{b: v}
+	n := r.uvarint()
+	switch kind {
+	case KindStrings:
+		return sliceValue(kind, decodeArray(n, func() string { return text(r.prefixed()) }))
+	case KindBytesArray:
+		return sliceValue(kind, decodeArray(n, r.prefixed))
+	case KindMessageArray:
+		return sliceValue(kind, decodeArray(n, func() *Message { return b.decodeNested(r.prefixed()) }))
+	case KindInt64s:
+		return sliceValue(kind, decodeArray(n, func() int64 { return int64(r.uint64()) }))
+	case KindFloat64s:
+		return sliceValue(kind, decodeArray(n, func() float64 { return math.Float64frombits(r.uint64()) }))
+	case KindBools:
+		return sliceValue(kind, decodeArray(n, func() bool { return r.byte() != 0 }))
+	case KindTimes:
+		return sliceValue(kind, decodeArray(n, func() time.Time {
+			sec := int64(r.uint64())
+			return time.Unix(sec, int64(binary.LittleEndian.Uint32(r.bytes(4)))).UTC()
+		}))
+	}
+	return Value{}
+}
+
+func decodeArray[T any](n int, next func() T) []T {
+	s := make([]T, n)
+	for i := range s {
+		s[i] = next()
+	}
+	return s
+}
+
+func (b *Batch) decodeNested(v []byte) *Message {
+	r := reader{b: v}
+	return &Message{Fields: b.decodeFields(&r, nil)}
+}
+
+// Control returns TTL in nanoseconds, deliver-at in Unix nanoseconds and key
+// of message i without decoding the rest; zero where the message has none.
+// The key shares the bytes of the batch. It panics if i is not below Count.
+func (b Batch) Control(i int) (ttl, deliverAt int64, key []byte) {
+	r := reader{b: b.part(i)}
+	contents := r.byte()
+	if contents&hasTTL != 0 {
+		ttl = int64(r.uint64())
+	}
+	if contents&hasDeliverAt != 0 {
+		deliverAt = int64(r.uint64())
+	}
+	if contents&hasKey != 0 {
+		key = r.prefixed()
+	}
+	return ttl, deliverAt, key
+}
+
+// FieldReader steps through the top level fields of one message without
+// decoding or allocating. Of a part that is damaged it yields what comes
+// before the damage.
+type FieldReader struct {
+	batch  *Batch
+	r      reader
+	left   int
+	number int
+	kind   Kind
+	raw    []byte
+}
+
+// Fields returns a reader of the fields of message i. It panics if i is not
+// below Count.
+func (b *Batch) Fields(i int) FieldReader {
+	f := FieldReader{batch: b, r: reader{b: b.part(i)}}
+	contents := f.r.byte()
+	if contents&hasFields == 0 {
+		return f
+	}
+	if contents&hasTTL != 0 {
+		f.r.bytes(8)
+	}
+	if contents&hasDeliverAt != 0 {
+		f.r.bytes(8)
+	}
+	if contents&hasKey != 0 {
+		f.r.prefixed()
+	}
+	f.left = f.r.uvarint()
+	return f
+}
+
+// Next goes to the next field and reports whether there is one.
+func (f *FieldReader) Next() bool {
+	if f.left <= 0 {
+		return false
+	}
+	f.left--
+	f.number = f.r.uvarint()
+	f.kind = Kind(f.r.byte())
+	f.raw = f.r.prefixed()
+	if f.r.failed || f.number >= f.batch.names {
+		f.left = 0
+		return false
+	}
+	return true
+}
+
+// Number returns the field's name as its number in the dictionary.
+func (f *FieldReader) Number() int { return f.number }
+
+// Name returns the field's name, sharing the bytes of the batch.
+func (f *FieldReader) Name() string { return f.batch.Name(f.number) }
+
+// Kind returns the kind of the field's value.
+func (f *FieldReader) Kind() Kind { return f.kind }
+
+// Raw returns the encoded value, sharing the bytes of the batch.
+func (f *FieldReader) Raw() []byte { return f.raw }
+
+// Int returns an int64 value; false if the value is of another kind.
+func (f *FieldReader) Int() (int64, bool) {
+	if f.kind != KindInt64 || len(f.raw) != 8 {
+		return 0, false
+	}
+	return int64(binary.LittleEndian.Uint64(f.raw)), true
+}
+
+// Text returns the bytes of a string value, sharing the bytes of the batch;
+// false if the value is of another kind.
+func (f *FieldReader) Text() ([]byte, bool) {
+	if f.kind != KindString {
+		return nil, false
+	}
+	return f.raw, true
+}

@@ -1,0 +1,208 @@
+package message
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Index finds which of many matchers match a message. Each matcher is filed
+// under one of its terms, so that the cost of a match hardly depends on how
+// many matchers differ in the value of one field: the other values are not
+// looked at.
+//
+// Answers depend only on the matchers and the message, never on the order in
+// which matchers came and went, so replicas agree. Match may be called
+// concurrently; Add and Remove not. The zero Index is empty.
+type Index struct {
+	byKey  map[uint64]*filed
+	fields map[string]*fieldFile
+	always []uint64 // keys of matchers that match everything, ascending
+	absent []*filed // matchers that only ask for absence, ascending by key
+}
+
+// filed is a matcher and the term it is filed under.
+type filed struct {
+	key     uint64
+	matcher *Matcher
+	under   *term // nil for always and absent
+}
+
+// fieldFile holds the matchers filed under one field name.
+type fieldFile struct {
+	texts   map[string][]*filed
+	nums    map[int64][]*filed
+	present []*filed
+}
+
+// Add files a matcher under a key, replacing what was there. A nil matcher
+// matches everything.
+func (x *Index) Add(key uint64, m *Matcher) {
+	x.Remove(key)
+	if x.byKey == nil {
+		x.byKey = make(map[uint64]*filed)
+		x.fields = make(map[string]*fieldFile)
+	}
+	e := &filed{key: key, matcher: m}
+	x.byKey[key] = e
+	if m.All() {
+		at, _ := slices.BinarySearch(x.always, key)
+		x.always = slices.Insert(x.always, at, key)
+		return
+	}
+	e.under = x.choose(m)
+	if e.under == nil {
+		x.absent = insert(x.absent, e)
+		return
+	}
+	f := x.fields[e.under.name]
+	if f == nil {
+		f = &fieldFile{texts: make(map[string][]*filed), nums: make(map[int64][]*filed)}
+		x.fields[e.under.name] = f
+	}
+	switch t := e.under; t.op {
+	case opString:
+		f.texts[t.text] = insert(f.texts[t.text], e)
+	case opInt:
+		f.nums[t.num] = insert(f.nums[t.num], e)
+	default:
+		f.present = insert(f.present, e)
+	}
+}
+
+// Remove takes the matcher of a key out and reports whether there was one.
+func (x *Index) Remove(key uint64) bool {
+	e, found := x.byKey[key]
+	if !found {
+		return false
+	}
+	delete(x.byKey, key)
+	if e.matcher.All() {
+		at, _ := slices.BinarySearch(x.always, key)
+		x.always = slices.Delete(x.always, at, at+1)
+		return true
+	}
+	if e.under == nil {
+		x.absent = remove(x.absent, e)
+		return true
+	}
+	f := x.fields[e.under.name]
+	switch t := e.under; t.op {
+	case opString:
+		if f.texts[t.text] = remove(f.texts[t.text], e); len(f.texts[t.text]) == 0 {
+			delete(f.texts, t.text)
+		}
+	case opInt:
+		if f.nums[t.num] = remove(f.nums[t.num], e); len(f.nums[t.num]) == 0 {
+			delete(f.nums, t.num)
+		}
+	default:
+		f.present = remove(f.present, e)
+	}
+	if len(f.texts) == 0 && len(f.nums) == 0 && len(f.present) == 0 {
+		delete(x.fields, e.under.name)
+	}
+	return true
+}
+
+// Len returns how many matchers the index holds.
+func (x *Index) Len() int { return len(x.byKey) }
+
+// Always returns the keys of the matchers that match every message, ascending.
+// If these are Len, no message needs to be looked at. The caller must not
+// change the slice, nor keep it across Add and Remove.
+func (x *Index) Always() []uint64 { return x.always }
+
+// Match appends to dst the keys of the matchers that match message i,
+// ascending. It allocates only if dst has no room. It panics if i is not below
+// Count.
+func (x *Index) Match(b Batch, i int, dst []uint64) []uint64 {
+	start := len(dst)
+	dst = append(dst, x.always...)
+	if len(x.byKey) == len(x.always) {
+		return dst
+	}
+	for _, e := range x.absent {
+		if e.matcher.match(&b, i) {
+			dst = append(dst, e.key)
+		}
+	}
+	if len(x.fields) > 0 {
+		for r := b.Fields(i); r.Next(); {
+			if f := x.fields[string(b.name(r.number))]; f != nil {
+				dst = f.match(&b, i, &r, dst)
+			}
+		}
+	}
+	// Each list was ascending, so one list alone needs no sorting.
+	if found := dst[start:]; !slices.IsSorted(found) {
+		slices.Sort(found)
+	}
+	return dst
+}
+
+// match appends the keys of those filed under one field that match.
+func (f *fieldFile) match(b *Batch, i int, r *FieldReader, dst []uint64) []uint64 {
+	var same []*filed
+	if s, ok := r.Text(); ok {
+		same = f.texts[string(s)]
+	} else if n, ok := r.Int(); ok {
+		same = f.nums[n]
+	}
+	for _, list := range [...][]*filed{same, f.present} {
+		for _, e := range list {
+			if len(e.matcher.terms) == 1 || e.matcher.match(b, i) {
+				dst = append(dst, e.key)
+			}
+		}
+	}
+	return dst
+}
+
+// choose returns the term under which a matcher is filed: of those that ask
+// for a value the one that shares its value with the fewest others so far,
+// else one that asks for presence, else nil. The choice decides only how fast
+// a match is.
+func (x *Index) choose(m *Matcher) *term {
+	var best *term
+	fewest := 0
+	for k := range m.terms {
+		t := &m.terms[k]
+		if t.op == opAbsent || t.op == opPresent && best != nil {
+			continue
+		}
+		if n := x.sharing(t); best == nil || best.op == opPresent || n < fewest {
+			best, fewest = t, n
+		}
+	}
+	return best
+}
+
+// sharing returns how many matchers are filed under the same term.
+func (x *Index) sharing(t *term) int {
+	f := x.fields[t.name]
+	switch {
+	case f == nil:
+		return 0
+	case t.op == opString:
+		return len(f.texts[t.text])
+	case t.op == opInt:
+		return len(f.nums[t.num])
+	default:
+		return len(f.present)
+	}
+}
+
+func byKey(e *filed, key uint64) int { return cmp.Compare(e.key, key) }
+
+func insert(list []*filed, e *filed) []*filed {
+	at, _ := slices.BinarySearchFunc(list, e.key, byKey)
+	return slices.Insert(list, at, e)
+}
+
+func remove(list []*filed, e *filed) []*filed {
+	at, found := slices.BinarySearchFunc(list, e.key, byKey)
+	if !found {
+		return list
+	}
+	return slices.Delete(list, at, at+1)
+}
