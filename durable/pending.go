@@ -1,0 +1,268 @@
+package durable
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/perdure/perdure/message"
+)
+
+const (
+	pageBits = 12
+	pageIDs  = 1 << pageBits
+	pageMask = pageIDs - 1
+)
+
+// span is a part of a pending set: a run of full pages, or the bitmap of one.
+type span struct {
+	page uint64  // first, or only, page; the number of the span's saved page
+	full uint64  // length of a run in pages; 0 if there is a bitmap
+	bits *bitmap // of page, if full is 0
+	mark Mark
+}
+
+// end returns the number of the first page after s.
+func (s *span) end() uint64 { return s.page + max(s.full, 1) }
+
+// count returns how many ids s holds.
+func (s *span) count() uint64 {
+	if s.full > 0 {
+		return s.full << pageBits
+	}
+	return uint64(s.bits.count)
+}
+
+// Pending is the set of messages that a durable wants and nobody has
+// acknowledged. The zero value is empty.
+//
+// Invariants, in the order that check tests them:
+//
+//  1. spans ascend and do not overlap;
+//  2. a bitmap holds as many ids as its count says, at least one, never all;
+//  3. two runs never touch: they would be one;
+//  4. size is the sum of the counts.
+type Pending struct {
+	spans []span
+	size  uint64
+	free  []*bitmap // at most maxFree, so that pages that come and go cost nothing
+	track Tracker
+}
+
+const maxFree = 8
+
+// AddRange adds the n ids from first on, and returns how many of them are new.
+func (p *Pending) AddRange(first message.ID, n uint64) (added uint64) {
+	if n == 0 {
+		return 0
+	}
+	before := p.size
+	lo, hi := uint64(first), uint64(first)+n-1
+	page, last := lo>>pageBits, hi>>pageBits
+	if page == last {
+		p.addBits(page, uint(lo&pageMask), uint(hi&pageMask))
+		return p.size - before
+	}
+	if lo&pageMask != 0 {
+		p.addBits(page, uint(lo&pageMask), pageMask)
+		page++
+	}
+	whole := last
+	if hi&pageMask == pageMask {
+		whole++
+	}
+	if page < whole {
+		p.addRun(page, whole)
+	}
+	if whole == last {
+		p.addBits(last, 0, uint(hi&pageMask))
+	}
+	return p.size - before
+}
+
+// AddIDs adds ids, which ascend, and returns how many of them are new.
+func (p *Pending) AddIDs(ids []message.ID) (added uint64) {
+	for i := 0; i < len(ids); {
+		j := i + 1
+		for j < len(ids) && ids[j] == ids[j-1]+1 {
+			j++
+		}
+		added += p.AddRange(ids[i], uint64(j-i))
+		i = j
+	}
+	return added
+}
+
+// Remove removes id and reports whether it was pending. Removing an id twice,
+// or one never added, does nothing: acknowledgements are repeated.
+func (p *Pending) Remove(id message.ID) bool {
+	return p.removeBits(uint64(id)>>pageBits, uint(id&pageMask), uint(id&pageMask)) == 1
+}
+
+// RemoveRange removes the ids from first to last, both included, and returns
+// how many of them were pending.
+func (p *Pending) RemoveRange(first, last message.ID) (removed uint64) {
+	if first > last {
+		return 0
+	}
+	lo, hi := uint64(first), uint64(last)
+	page, end := lo>>pageBits, hi>>pageBits
+	if page == end {
+		return p.removeBits(page, uint(lo&pageMask), uint(hi&pageMask))
+	}
+	if lo&pageMask != 0 {
+		removed += p.removeBits(page, uint(lo&pageMask), pageMask)
+		page++
+	}
+	whole := end
+	if hi&pageMask == pageMask {
+		whole++
+	}
+	removed += p.removePages(page, whole)
+	if whole == end {
+		removed += p.removeBits(end, 0, uint(hi&pageMask))
+	}
+	return removed
+}
+
+// Len returns how many messages are pending: the backlog, exactly.
+func (p *Pending) Len() uint64 { return p.size }
+
+// Floor returns the lowest pending id, 0 if there is none.
+func (p *Pending) Floor() message.ID {
+	first, _, _ := p.NextRun(0)
+	return first
+}
+
+// Last returns the highest pending id, 0 if there is none.
+func (p *Pending) Last() message.ID {
+	if len(p.spans) == 0 {
+		return 0
+	}
+	s := &p.spans[len(p.spans)-1]
+	if s.full > 0 {
+		return message.ID(s.end()<<pageBits - 1)
+	}
+	return message.ID(s.page<<pageBits | uint64(s.bits.last()))
+}
+
+// Contains reports whether id is pending.
+func (p *Pending) Contains(id message.ID) bool {
+	page := uint64(id) >> pageBits
+	i, ok := p.find(page)
+	if !ok {
+		return false
+	}
+	s := &p.spans[i]
+	return s.full > 0 || s.bits.has(uint(id&pageMask))
+}
+
+// NextRun returns the first pending id at or above from, and how many ids from
+// it on are pending without a gap. ok is false if nothing is pending there.
+func (p *Pending) NextRun(from message.ID) (first message.ID, n uint64, ok bool) {
+	page := uint64(from) >> pageBits
+	i, inside := p.find(page)
+	start := uint64(from)
+	if inside && p.spans[i].full == 0 {
+		at, found := p.spans[i].bits.next(uint(from & pageMask))
+		start = page<<pageBits | uint64(at)
+		if !found {
+			i, inside = i+1, false
+		}
+	}
+	if i == len(p.spans) {
+		return 0, 0, false
+	}
+	if !inside {
+		start = p.spans[i].page << pageBits
+		if b := p.spans[i].bits; p.spans[i].full == 0 {
+			at, _ := b.next(0)
+			start |= uint64(at)
+		}
+	}
+	return message.ID(start), p.runEnd(i, start) - start, true
+}
+
+// runEnd returns the first id above start that is not pending; start is, and
+// belongs to span i.
+func (p *Pending) runEnd(i int, start uint64) uint64 {
+	for end := start; ; i++ {
+		s := &p.spans[i]
+		if s.full > 0 {
+			end = s.end() << pageBits
+		} else {
+			gap := s.bits.nextGap(uint(end & pageMask))
+			end = s.page<<pageBits + uint64(gap)
+			if gap < pageIDs {
+				return end
+			}
+		}
+		if i+1 == len(p.spans) || p.spans[i+1].page<<pageBits != end {
+			return end
+		}
+		if b := p.spans[i+1].bits; p.spans[i+1].full == 0 && !b.has(0) {
+			return end
+		}
+	}
+}
+
+// Runs yields every maximal run of pending ids in [first, last], ascending,
+// until yield returns false. The set must not change meanwhile.
+func (p *Pending) Runs(first, last message.ID, yield func(first message.ID, n uint64) bool) {
+	for from := first; from <= last; {
+		id, n, ok := p.NextRun(from)
+		if !ok || id > last {
+			return
+		}
+		n = min(n, uint64(last-id)+1)
+		if !yield(id, n) {
+			return
+		}
+		from = id + message.ID(n)
+		if from < id {
+			return // the highest id there can be
+		}
+	}
+}
+
+// String describes the set, up to 10 runs of it, for logs and tests.
+func (p *Pending) String() string {
+	text := fmt.Sprintf("%d pending:", p.size)
+	shown := 0
+	p.Runs(0, ^message.ID(0), func(first message.ID, n uint64) bool {
+		if shown++; shown > 10 {
+			text += " ..."
+			return false
+		}
+		if n == 1 {
+			text += fmt.Sprintf(" %d", uint64(first))
+		} else {
+			text += fmt.Sprintf(" %d-%d", uint64(first), uint64(first)+n-1)
+		}
+		return true
+	})
+	return text
+}
+
+// find returns the span that holds page, or where one would be inserted.
+func (p *Pending) find(page uint64) (int, bool) {
+	n := len(p.spans)
+	// Publishing touches the last span, settling in order the first.
+	if n == 0 || page >= p.spans[n-1].end() {
+		return n, false
+	}
+	if page >= p.spans[n-1].page {
+		return n - 1, true
+	}
+	if first := &p.spans[0]; page < first.end() {
+		return 0, page >= first.page
+	}
+	return slices.BinarySearchFunc(p.spans, page, func(s span, page uint64) int {
+		switch {
+		case s.page > page:
+			return 1
+		case s.end() <= page:
+			return -1
+		}
+		return 0
+	})
+}
