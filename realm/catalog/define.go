@@ -1,0 +1,177 @@
+package catalog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/realm"
+)
+
+// Revision is a definition that was applied.
+type Revision struct {
+	Number    uint64 // from 1 on
+	Stamp     int64  // cluster time, ns since 1970
+	File      string
+	Document  []byte // as applied; not to be changed
+	Canonical []byte // complete and in one order; not to be changed
+}
+
+// define applies a document.
+func (m *Machine) define(c *statepb.CatalogApply, stamp int64) Result {
+	if n := len(m.revisions); n > 0 && bytes.Equal(m.revisions[n-1].Document, c.GetDocument()) {
+		// Whoever repeats an Apply whose answer was lost must not be told that
+		// somebody else was faster.
+		return m.result(OK, "")
+	}
+	if c.GetCheck() && c.GetExpectedRevision() != m.meta.GetRevision() {
+		return m.result(Conflict, fmt.Sprintf("the realm is at revision %d, not %d; look at what changed and apply again",
+			m.meta.GetRevision(), c.GetExpectedRevision()))
+	}
+	next, canonical, r := evaluate(m.current, c.GetFile(), c.GetDocument())
+	if r.Code != OK {
+		r.Revision = m.meta.GetRevision()
+		return r
+	}
+	m.meta.Revision++
+	m.current = next
+	m.revisions = append(m.revisions, Revision{
+		Number: m.meta.GetRevision(), Stamp: stamp, File: c.GetFile(),
+		Document: bytes.Clone(c.GetDocument()), Canonical: canonical,
+	})
+	m.putRevision(m.revisions[len(m.revisions)-1])
+	m.number()
+	m.putMeta()
+	r.Revision = m.meta.GetRevision()
+	return r
+}
+
+// evaluate says what applying a document after current would come to. It
+// returns the realm as it is read back from its canonical form, so that a
+// replica that was loaded has the very same.
+func evaluate(current *realm.Realm, file string, document []byte) (next *realm.Realm, canonical []byte, r Result) {
+	parsed, err := realm.Parse(file, document)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	if problems := realm.CheckChange(current, parsed); len(problems) > 0 {
+		return nil, nil, Result{Code: Invalid, Problems: problems, Detail: "the change is not possible"}
+	}
+	canonical, err = realm.Marshal(parsed)
+	if err != nil {
+		return nil, nil, invalid(err)
+	}
+	if len(canonical) > realm.MaxDocument {
+		return nil, nil, invalid(fmt.Errorf("with its defaults written out the definition has %s, at most %s are kept; split the realm",
+			realm.FormatSize(int64(len(canonical))), realm.FormatSize(realm.MaxDocument)))
+	}
+	next, err = realm.Parse("canonical", canonical)
+	if err != nil {
+		return nil, nil, invalid(fmt.Errorf("the canonical form does not read back; report this: %w", err))
+	}
+	return next, canonical, Result{Code: OK, Changes: realm.Diff(current, parsed), Problems: parsed.Warnings()}
+}
+
+func invalid(err error) Result {
+	r := Result{Code: Invalid, Detail: "the definition is not valid"}
+	if problems := (*realm.Problems)(nil); errors.As(err, &problems) {
+		r.Problems = *problems
+	} else {
+		r.Problems = []realm.Problem{{Path: "document", Message: err.Error()}}
+	}
+	return r
+}
+
+// number gives ids to what is new in the current definition and forgets those
+// of what is gone.
+func (m *Machine) number() {
+	old := m.clusters
+	m.clusters = nil
+	for _, was := range old {
+		if m.current.Cluster(was.GetName()) == nil {
+			m.remove(clusterKey(was.GetId()))
+			continue
+		}
+		m.clusters = append(m.clusters, was)
+	}
+	for i := range m.current.Clusters {
+		m.numberCluster(&m.current.Clusters[i])
+	}
+	var endpoints []*statepb.CatalogEndpoint
+	for _, was := range m.endpoints {
+		if m.current.Endpoint(was.GetName()) == nil {
+			m.remove(endpointKey(was.GetId()))
+			continue
+		}
+		endpoints = append(endpoints, was)
+	}
+	m.endpoints = endpoints
+	for _, e := range m.current.Endpoints {
+		m.numberEndpoint(e.Name)
+	}
+}
+
+func (m *Machine) numberCluster(c *realm.Cluster) {
+	var page *statepb.CatalogCluster
+	for _, was := range m.clusters {
+		if was.GetName() == c.Name {
+			page = was
+		}
+	}
+	if page == nil {
+		m.meta.LastCluster = max(m.meta.GetLastCluster()+1, FirstCluster)
+		page = &statepb.CatalogCluster{Id: m.meta.GetLastCluster(), Name: c.Name, Created: m.meta.GetRevision()}
+		for _, s := range c.Services {
+			page.LastReplica++
+			page.Replicas = append(page.Replicas, &statepb.CatalogReplica{Service: s.Name, Id: page.GetLastReplica()})
+		}
+		m.clusters = append(m.clusters, page)
+	}
+	stores := make([]*statepb.CatalogStore, 0, len(c.Stores))
+	for i := range c.Stores {
+		stores = append(stores, m.numberStore(page.GetStores(), &c.Stores[i]))
+	}
+	page.Stores = stores
+	m.put(clusterKey(page.GetId()), page)
+}
+
+func (m *Machine) numberStore(old []*statepb.CatalogStore, s *realm.Store) *statepb.CatalogStore {
+	var page *statepb.CatalogStore
+	for _, was := range old {
+		if was.GetName() == s.Name {
+			page = was
+		}
+	}
+	if page == nil {
+		m.meta.LastStore++
+		page = &statepb.CatalogStore{Id: m.meta.GetLastStore(), Name: s.Name, Created: m.meta.GetRevision()}
+	}
+	known := make(map[string]*statepb.CatalogDurable, len(page.GetDurables()))
+	for _, was := range page.GetDurables() {
+		known[was.GetName()] = was
+	}
+	durables := make([]*statepb.CatalogDurable, 0, len(s.Durables))
+	for _, d := range s.Durables {
+		was := known[d.Name]
+		if was == nil {
+			m.meta.LastDurable++
+			was = &statepb.CatalogDurable{Id: m.meta.GetLastDurable(), Name: d.Name, Created: m.meta.GetRevision()}
+		}
+		durables = append(durables, was)
+	}
+	page.Durables = durables
+	return page
+}
+
+func (m *Machine) numberEndpoint(name string) {
+	for _, was := range m.endpoints {
+		if was.GetName() == name {
+			return
+		}
+	}
+	m.meta.LastEndpoint++
+	page := &statepb.CatalogEndpoint{Id: m.meta.GetLastEndpoint(), Name: name, Created: m.meta.GetRevision()}
+	m.endpoints = append(m.endpoints, page)
+	m.put(endpointKey(page.GetId()), page)
+}
