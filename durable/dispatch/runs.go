@@ -62,11 +62,42 @@ type chunk struct {
 type runs struct {
 	chunks []*chunk
 	free   []*chunk
+	c, i   int // what seek found last; it may be out of date
 }
 
 // seek returns the position of the first span that ends at id or above, or
 // (len(chunks), 0).
+//
+// One acknowledgement looks, takes and adds at nearly one place, so where the
+// last search ended is tried first: that is most of the cost.
 func (r *runs) seek(id message.ID) (c, i int) {
+	for i := r.i; i <= r.i+1; i++ {
+		if r.leads(r.c, i, id) {
+			r.i = i
+			return r.c, i
+		}
+	}
+	r.c, r.i = r.search(id)
+	return r.c, r.i
+}
+
+// leads says whether (c, i) is the position that seek wants.
+func (r *runs) leads(c, i int, id message.ID) bool {
+	if c >= len(r.chunks) {
+		return false
+	}
+	k := r.chunks[c]
+	if i >= k.n || k.spans[i].last < id {
+		return false
+	}
+	if i > 0 {
+		return k.spans[i-1].last < id
+	}
+	return c == 0 || r.chunks[c-1].end() < id
+}
+
+// search finds what seek wants in the whole list.
+func (r *runs) search(id message.ID) (c, i int) {
 	n := len(r.chunks)
 	if n == 0 || r.chunks[n-1].end() < id {
 		return n, 0
