@@ -1,0 +1,75 @@
+package peer
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// identity is who a server says it is.
+type identity struct {
+	server      uint64
+	name        string
+	realm       [16]byte
+	incarnation uint64
+}
+
+// conn is one connection. One goroutine reads and one writes.
+type conn struct {
+	net.Conn
+	in     frameReader
+	remote identity // set by the handshake
+	ties   []func() bool
+}
+
+func newConn(nc net.Conn) *conn {
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		// Best effort: a connection that refuses these is broken anyhow, and the
+		// first read or write says so.
+		_ = tcp.SetNoDelay(true)
+		_ = tcp.SetKeepAliveConfig(keepAlive)
+	}
+	return &conn{Conn: nc, in: frameReader{r: bufio.NewReaderSize(nc, 16<<10)}}
+}
+
+// tie closes the connection when ctx ends.
+func (c *conn) tie(ctx context.Context) {
+	c.ties = append(c.ties, context.AfterFunc(ctx, func() { c.Conn.Close() }))
+}
+
+// end closes the connection and unties it.
+func (c *conn) end() {
+	for _, untie := range c.ties {
+		untie()
+	}
+	c.Conn.Close()
+}
+
+// write sends one frame within timeout.
+func (c *conn) write(kind byte, payload []byte, timeout time.Duration) error {
+	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	_, err := c.Conn.Write(appendFrame(nil, kind, payload))
+	return err
+}
+
+// writeProto sends one frame of the handshake.
+func (c *conn) writeProto(kind byte, m proto.Message, timeout time.Duration) error {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return c.write(kind, b, timeout)
+}
+
+// read reads one frame, which must begin and end within timeout.
+func (c *conn) read(allowed kinds, keep bool, timeout time.Duration) (byte, []byte, error) {
+	if err := c.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, nil, err
+	}
+	return c.in.next(allowed, keep)
+}
