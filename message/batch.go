@@ -105,7 +105,7 @@ func (b Batch) parse(h *BatchHeader) (Batch, error) {
 		return Batch{}, corruptf("the directory does not match the %d bytes of bodies", h.BodyRawLen)
 	}
 	parts := len(b.head) - b.partsAt
-	if b.hasParts && !ascends(b.directory(), b.stride, 0, parts) || !b.hasParts && parts != 0 {
+	if b.hasParts != (parts > 0) || b.hasParts && !ascends(b.directory(), b.stride, 0, parts) {
 		return Batch{}, corruptf("the directory does not match the %d bytes of message parts", parts)
 	}
 	return b, nil
@@ -159,13 +159,12 @@ func (b Batch) Count() int { return b.count }
 // Bytes returns the encoded batch that b views.
 func (b Batch) Bytes() []byte { return b.raw }
 
-// Header returns the fixed header. It panics on the zero Batch.
+// Header returns the fixed header; the zero header for the zero Batch.
 func (b Batch) Header() BatchHeader {
-	h, err := ParseHeader(b.raw)
-	if err != nil {
-		panic(fmt.Sprintf("message: the bytes of a batch changed under it: %v", err))
+	if len(b.raw) < HeaderSize {
+		return BatchHeader{}
 	}
-	return h
+	return readHeader(b.raw)
 }
 
 // Sum returns the identity of the content: CRC of the stored head << 32 | CRC

@@ -75,14 +75,14 @@ func (d *jsonReader) member(p *scanner, m *Message, seen map[string]struct{}, de
 	if err != nil {
 		return err
 	}
+	if err := ValidName(name); err != nil {
+		return p.fail(at, err, "%v", err)
+	}
 	outer := len(p.path)
 	if outer > 0 {
 		p.path = append(p.path, '.')
 	}
 	p.path = append(p.path, name...)
-	if err := ValidName(name); err != nil {
-		return p.fail(at, err, "%v", err)
-	}
 	if _, twice := seen[name]; twice {
 		return p.fail(at, ErrDuplicate, "the member is there twice")
 	}

@@ -66,8 +66,14 @@ func ParseHeader(b []byte) (BatchHeader, error) {
 	if sum := crc32.Checksum(b[:HeaderSize-4], castagnoli); sum != binary.LittleEndian.Uint32(b[HeaderSize-4:]) {
 		return BatchHeader{}, corruptf("batch header fails its checksum")
 	}
+	h := readHeader(b)
+	return h, h.check()
+}
+
+// readHeader takes the header apart without checking it.
+func readHeader(b []byte) BatchHeader {
 	u32 := func(at int) int { return int(binary.LittleEndian.Uint32(b[at:])) }
-	h := BatchHeader{
+	return BatchHeader{
 		Flags:            Flags(b[1]),
 		HeadCompression:  Compression(b[2]),
 		BodyCompression:  Compression(b[3]),
@@ -80,7 +86,6 @@ func ParseHeader(b []byte) (BatchHeader, error) {
 		BodyCRC:          binary.LittleEndian.Uint32(b[28:]),
 		EarliestDeadline: int64(binary.LittleEndian.Uint64(b[32:])),
 	}
-	return h, h.check()
 }
 
 // check refuses headers that no Builder writes.

@@ -86,6 +86,9 @@ func (s *scanner) text() (string, error) {
 		case c == '"':
 			raw := s.s[start:s.pos]
 			s.pos++
+			if out == nil {
+				return string(raw), nil
+			}
 			return string(append(out, raw...)), nil
 		case c == '\\':
 			out = append(out, s.s[start:s.pos]...)

@@ -9,9 +9,9 @@ import (
 // Validate checks what ParseBatch does not look at: names, and the part of
 // every message, to the last byte and every limit, and that the header tells
 // the truth about control and deadlines. A server calls it once, before a
-// batch enters the log; from then on everything in it decodes. It costs
-// nothing for a batch that is Opaque, and allocates nothing. It does not
-// decompress bodies.
+// batch enters the log; from then on everything in it decodes. It costs next
+// to nothing for a batch that is Opaque. It allocates only for more than 32
+// different names, and to decompress compressed bodies.
 //
 // maxMessage limits each message; 0 is HardMaxMessageSize. Errors wrap
 // ErrTooLarge, ErrCorrupt, ErrName, ErrUTF8, ErrDuplicate or ErrValue and name
@@ -21,6 +21,9 @@ func (b Batch) Validate(maxMessage int) error {
 		maxMessage = HardMaxMessageSize
 	}
 	if err := b.checkSizes(maxMessage); err != nil {
+		return err
+	}
+	if _, err := b.bodies(); err != nil {
 		return err
 	}
 	if !b.hasParts {
