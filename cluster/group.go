@@ -60,6 +60,8 @@ type Group[R any] struct {
 		bytes int // of proposals accepted and not done
 		full  chan struct{}
 	}
+	nextTick int64 // the host's ticker owns it
+
 	wake chan struct{} // capacity 1: a signal, not a queue
 	done chan struct{} // closed when run has returned
 	err  error         // why run returned; read only after done
@@ -76,7 +78,7 @@ type inbox[R any] struct {
 	snapshots []arrived
 	proposals []Proposal[R]
 	stored    []StorageWrite
-	calls     []func()
+	calls     []func(Now)
 	down      []uint64
 	stop      bool
 }
@@ -103,7 +105,7 @@ func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], le
 	for _, m := range cfg.Members {
 		g.servers[m.Replica] = m.Server
 	}
-	if err := h.add(cfg.Group, g); err != nil {
+	if err := h.add(replicaKey{cfg.Group, cfg.ID}, g); err != nil {
 		return nil, err
 	}
 	go pprof.Do(context.Background(), pprof.Labels("group", cfg.Name), func(context.Context) { g.run() })
@@ -219,12 +221,12 @@ func (g *Group[R]) release(n int) {
 
 // Do runs f on the group's loop, where the machine may be read, and waits for
 // it. On an error f has not run and will not.
-func (g *Group[R]) Do(ctx context.Context, f func()) error {
+func (g *Group[R]) Do(ctx context.Context, f func(Now)) error {
 	ran := make(chan struct{})
 	var once atomic.Int32 // 0 waiting, 1 running, 2 given up
-	g.Go(func() {
+	g.Go(func(now Now) {
 		if once.CompareAndSwap(0, 1) {
-			f()
+			f(now)
 			close(ran)
 		}
 	})
@@ -247,7 +249,7 @@ func (g *Group[R]) Do(ctx context.Context, f func()) error {
 
 // Go runs f on the group's loop later, unless the replica stops before. Callers
 // bound what they have waiting.
-func (g *Group[R]) Go(f func()) { g.post(func(in *inbox[R]) { in.calls = append(in.calls, f) }) }
+func (g *Group[R]) Go(f func(Now)) { g.post(func(in *inbox[R]) { in.calls = append(in.calls, f) }) }
 
 // run owns the replica until it is closed or fails.
 func (g *Group[R]) run() {
@@ -283,7 +285,7 @@ func (g *Group[R]) end() {
 		g.err = fmt.Errorf("cluster: group %s: panic: %v", g.cfg.Name, p)
 		g.logger.Error("replica panicked", "err", g.err, "stack", string(debug.Stack()))
 	}
-	g.host.remove(g.cfg.Group, g)
+	g.host.remove(replicaKey{g.cfg.Group, g.cfg.ID}, g)
 	g.leader.Store(0)
 	g.led.Store(false)
 	g.replica.Stop()
@@ -384,14 +386,14 @@ func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 		g.replica.Propose(p)
 	}
 	for _, f := range in.calls {
-		f()
+		f(now)
 	}
 	return nil
 }
 
 func (g *Group[R]) perform(eff *Effects) {
 	for _, m := range eff.Messages {
-		if !g.host.opts.Transport.Send(g.servers[m.GetTo()], g.envelope(m), m) {
+		if !g.host.send(g.servers[m.GetTo()], g.envelope(m), m) {
 			g.replica.Unreachable(m.GetTo())
 		}
 	}
@@ -419,7 +421,7 @@ func (g *Group[R]) send(s SnapshotSend) {
 			if err := errors.Join(err, s.Capture.Close()); err != nil {
 				g.logger.Warn("snapshot not sent", "to", to, "err", err)
 			}
-			g.Go(func() { g.replica.SnapshotSent(to, err) })
+			g.Go(func(Now) { g.replica.SnapshotSent(to, err) })
 		})
 }
 
@@ -436,7 +438,12 @@ func (g *Group[R]) publish() {
 	}
 }
 
-func (g *Group[R]) tick() {
+// tick is called by the host's ticker alone.
+func (g *Group[R]) tick(now int64) {
+	if now < g.nextTick {
+		return
+	}
+	g.nextTick = now + int64(g.cfg.Tick)
 	g.post(func(in *inbox[R]) { in.ticks++ })
 }
 
@@ -492,7 +499,7 @@ type Status struct {
 
 // Status asks the loop.
 func (g *Group[R]) Status(ctx context.Context) (s Status, err error) {
-	err = g.Do(ctx, func() { s = g.replica.Status(g.host.now()) })
+	err = g.Do(ctx, func(now Now) { s = g.replica.Status(now) })
 	return s, err
 }
 

@@ -17,10 +17,18 @@ import (
 // HostOptions configure a Host.
 type HostOptions struct {
 	Transport   Transport
+	Server      uint64 // this server's id; see SetServer
 	Incarnation uint64 // random, of this process
-	Tick        time.Duration
 	Logger      *slog.Logger
 }
+
+// tickEvery is how often the host looks which groups are due a tick. It bounds
+// how late a tick is.
+const tickEvery = 10 * time.Millisecond
+
+// replicaKey names a replica: a server may host two of one group, though it
+// should not.
+type replicaKey struct{ group, replica uint64 }
 
 // Host runs the replicas of one server: it ticks them together and gives them
 // what arrives from peers. It implements [Receiving].
@@ -32,7 +40,8 @@ type Host struct {
 
 	mu struct {
 		sync.RWMutex
-		groups map[uint64]member
+		groups map[replicaKey]member
+		list   []member         // of groups; replaced, never changed
 		clocks map[uint64]int64 // server -> its wall clock minus ours
 		median int64            // of the servers' clocks and ours, relative to ours
 	}
@@ -40,7 +49,7 @@ type Host struct {
 
 // member is a Group without its type parameter.
 type member interface {
-	tick()
+	tick(now int64)
 	receive(Envelope, *pb.Message)
 	receiveSnapshot(Envelope, *pb.Message, io.Reader) error
 	peerDown(server uint64)
@@ -50,7 +59,7 @@ type member interface {
 func OpenHost(opts HostOptions) *Host {
 	ctx, stop := context.WithCancel(context.Background())
 	h := &Host{opts: opts, start: time.Now(), stop: stop, done: make(chan struct{})}
-	h.mu.groups = map[uint64]member{}
+	h.mu.groups = map[replicaKey]member{}
 	h.mu.clocks = map[uint64]int64{}
 	go pprof.Do(ctx, pprof.Labels("host", "ticker"), h.run)
 	return h
@@ -69,15 +78,16 @@ func (h *Host) Close() error {
 
 func (h *Host) run(ctx context.Context) {
 	defer close(h.done)
-	ticker := time.NewTicker(h.opts.Tick)
+	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			now := h.now().Mono
 			for _, g := range h.members() {
-				g.tick()
+				g.tick(now)
 			}
 		}
 	}
@@ -86,35 +96,62 @@ func (h *Host) run(ctx context.Context) {
 func (h *Host) members() []member {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	all := make([]member, 0, len(h.mu.groups))
-	for _, g := range h.mu.groups {
-		all = append(all, g)
-	}
-	return all
+	return h.mu.list
 }
 
-func (h *Host) add(group uint64, g member) error {
+func (h *Host) add(key replicaKey, g member) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.mu.groups[group] != nil {
-		return fmt.Errorf("cluster: group %d already runs on this server", group)
+	if h.mu.groups[key] != nil {
+		return fmt.Errorf("cluster: replica %d of group %d already runs on this server", key.replica, key.group)
 	}
-	h.mu.groups[group] = g
+	h.mu.groups[key] = g
+	h.setList()
 	return nil
 }
 
-func (h *Host) remove(group uint64, g member) {
+func (h *Host) remove(key replicaKey, g member) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.mu.groups[group] == g {
-		delete(h.mu.groups, group)
+	if h.mu.groups[key] == g {
+		delete(h.mu.groups, key)
+		h.setList()
 	}
 }
 
-func (h *Host) group(id uint64) member {
+func (h *Host) setList() {
+	h.mu.list = make([]member, 0, len(h.mu.groups))
+	for _, g := range h.mu.groups {
+		h.mu.list = append(h.mu.list, g)
+	}
+}
+
+func (h *Host) replica(e Envelope) member {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.mu.groups[id]
+	return h.mu.groups[replicaKey{e.Group, e.To}]
+}
+
+// send carries a message to another replica, which may be on this server.
+func (h *Host) send(server uint64, e Envelope, m *pb.Message) bool {
+	if server == h.server() {
+		h.Receive(server, e, m)
+		return true
+	}
+	return h.opts.Transport.Send(server, e, m)
+}
+
+// SetServer says what this server's id is, once the realm has given it.
+func (h *Host) SetServer(id uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opts.Server = id
+}
+
+func (h *Host) server() uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.opts.Server
 }
 
 // now reads the clocks: the monotonic one of this process, and the median of the
@@ -129,16 +166,16 @@ func (h *Host) now() Now {
 
 // Receive implements [Receiving].
 func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message) {
-	if g := h.group(e.Group); g != nil {
+	if g := h.replica(e); g != nil {
 		g.receive(e, m)
 	}
 }
 
-var errNoGroup = errors.New("cluster: no replica of this group runs here")
+var errNoGroup = errors.New("cluster: this replica does not run here")
 
 // ReceiveSnapshot implements [Receiving].
 func (h *Host) ReceiveSnapshot(_ uint64, e Envelope, m *pb.Message, body io.Reader) error {
-	g := h.group(e.Group)
+	g := h.replica(e)
 	if g == nil {
 		return errNoGroup
 	}
