@@ -1,0 +1,156 @@
+package store
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// While pages are loaded, a durable or store may first be heard of by a page
+// that it owns. It stands in byID or stores until its own page comes; Loaded
+// finds those for which none came, by their empty names.
+
+func (m *Machine) loading(id uint64) *durableState {
+	d := m.byID[id]
+	if d == nil {
+		d = &durableState{id: id, track: &m.durableTrack}
+		m.byID[id] = d
+		m.durables = append(m.durables, d)
+	}
+	return d
+}
+
+func (m *Machine) loadingStore(id uint64) *storeState {
+	i, ok := findStore(m.stores, id)
+	if !ok {
+		m.stores = slices.Insert(m.stores, i, newStore(id))
+	}
+	return m.stores[i]
+}
+
+func (m *Machine) loadMeta(value []byte) error {
+	m.metaTrack.Loaded(&m.metaMark, 0)
+	return m.meta.decode(value)
+}
+
+func (m *Machine) loadStore(id uint64, value []byte) error {
+	s := m.loadingStore(id)
+	m.storeTrack.Loaded(&s.mark, id)
+	return s.decode(value)
+}
+
+func (m *Machine) loadDurable(id uint64, value []byte) error {
+	d := m.loading(id)
+	m.durableTrack.Loaded(&d.mark0, id)
+	store, err := d.decode(value)
+	if err != nil {
+		return err
+	}
+	d.store = m.loadingStore(store)
+	return nil
+}
+
+func (m *Machine) loadSession(id uint64, value []byte) error {
+	x := &session{id: id}
+	if m.sessions.byID[id] != nil {
+		return fmt.Errorf("session is there twice")
+	}
+	m.sessions.byID[id] = x
+	m.sessions.track.Loaded(&x.mark, id)
+	m.sessions.loaded = append(m.sessions.loaded, x)
+	return x.decode(value)
+}
+
+func (x *index) load(number uint64, value []byte) error {
+	p := &indexPage{number: number}
+	x.pages = append(x.pages, p)
+	x.track.Loaded(&p.mark, number)
+	return p.decode(value)
+}
+
+// Loaded ends loading: it checks that the pages fit each other and builds what
+// is not saved. applied is the entry at which the pages were taken.
+func (m *Machine) Loaded(applied uint64) error {
+	m.applied = applied
+	var lives []uint64
+	for _, s := range m.stores {
+		if s.spec.name == "" {
+			return fmt.Errorf("%w: store %d has pages but is not there", ErrState, s.id)
+		}
+		if err := s.index.loaded(s, &lives); err != nil {
+			return err
+		}
+	}
+	slices.Sort(lives)
+	for _, index := range lives {
+		m.entries.add(index)
+	}
+	if n := len(lives); n > 0 && lives[n-1] > applied {
+		return fmt.Errorf("%w: the index knows entry %d, only %d are applied", ErrState, lives[n-1], applied)
+	}
+	if err := m.loadedDurables(); err != nil {
+		return err
+	}
+	return m.loadedSessions()
+}
+
+// loadedDurables links the durables, and checks that what is pending in them is
+// what the indexes hold.
+func (m *Machine) loadedDurables() error {
+	loaded := m.durables
+	m.durables = nil
+	slices.SortFunc(loaded, func(a, b *durableState) int { return cmp.Compare(a.id, b.id) })
+	for _, d := range loaded {
+		if d.name == "" || d.store == nil || d.store.names[d.name] != nil {
+			return fmt.Errorf("%w: durable %d %q has pages but is not there, or its name is used twice", ErrState, d.id, d.name)
+		}
+		if err := d.pending.Loaded(); err != nil {
+			return fmt.Errorf("%w: durable %q: %w", ErrState, d.name, err)
+		}
+		if d.matched != d.acked+d.pending.Len() || d.pending.Last() > d.store.last() {
+			return fmt.Errorf("%w: durable %q wanted %d messages, %d were settled, %v", ErrState, d.name, d.matched, d.acked, &d.pending)
+		}
+		m.link(d)
+	}
+	for _, s := range m.stores {
+		var pairs, live uint64
+		m.each(s, func(d *durableState) { pairs += d.pending.Len() })
+		s.index.each(func(b *batch) { live += b.live })
+		if pairs != live {
+			return fmt.Errorf("%w: store %q: %d messages are pending, the index knows %d", ErrState, s.spec.name, pairs, live)
+		}
+	}
+	return nil
+}
+
+// loaded puts the pages in order and adds up what they say.
+func (x *index) loaded(s *storeState, lives *[]uint64) error {
+	slices.SortFunc(x.pages, func(a, b *indexPage) int { return cmp.Compare(a.number, b.number) })
+	for i, p := range x.pages {
+		if i > 0 && (x.pages[i-1].number == p.number || x.pages[i-1].batches[len(x.pages[i-1].batches)-1].last() >= p.batches[0].first) ||
+			p.number > x.next/pageBatches || p.batches[len(p.batches)-1].last() > s.last() {
+			return fmt.Errorf("%w: store %q: index page %d does not fit the others", ErrState, s.spec.name, p.number)
+		}
+	}
+	x.each(func(b *batch) {
+		messages, bytes := b.usage()
+		s.messages += messages
+		s.bytes += bytes
+		*lives = append(*lives, b.entry)
+	})
+	return nil
+}
+
+// loadedSessions puts the sessions in the order of their last use.
+func (m *Machine) loadedSessions() error {
+	l := m.sessions.loaded
+	m.sessions.loaded = nil
+	slices.SortFunc(l, func(a, b *session) int { return cmp.Compare(a.used, b.used) })
+	for i, x := range l {
+		if x.used > m.used || x.active > m.running || x.id > m.session || i > 0 && l[i-1].used == x.used || m.store(x.store) == nil {
+			return fmt.Errorf("%w: session %d does not fit the others", ErrState, x.id)
+		}
+		m.sessions.push(x)
+	}
+	return nil
+}
