@@ -36,7 +36,8 @@ func (b Batch) AppendSelection(dst []byte, sel []int) ([]byte, error) {
 	return b.appendCut(dst, cut{sel: sel})
 }
 
-// cut names the messages to take: [i, j), or sel.
+// cut names the messages to take: [i, j), or sel. Walking its runs uses it up,
+// so each function that does takes a copy.
 type cut struct {
 	sel  []int
 	i, j int
@@ -86,15 +87,27 @@ func (b *Batch) appendCut(dst []byte, c cut) ([]byte, error) {
 	if out.Flags&FlagParts != 0 {
 		dst = b.appendPartDirectory(dst, c)
 		dst = append(dst, b.head[b.count*b.stride:b.partsAt]...)
-		for i, j, ok := c.run(); ok; i, j, ok = c.run() {
-			start, _ := b.bounds(i, 0)
-			_, end := b.bounds(j-1, 0)
-			dst = append(dst, b.head[b.partsAt+start:b.partsAt+end]...)
-		}
+		dst = b.appendRuns(dst, c, b.head[b.partsAt:], 0)
 	} else {
 		dst = b.appendBodyDirectory(dst, c)
 	}
-	return b.finishCut(dst, at, out, bodies, c), nil
+	out.HeadCRC = crc32.Checksum(dst[at+HeaderSize:], castagnoli)
+	bodyAt := len(dst)
+	dst = b.appendRuns(dst, c, bodies, b.stride-4)
+	out.BodyCRC = crc32.Checksum(dst[bodyAt:], castagnoli)
+	out.put(dst[at:])
+	return dst, nil
+}
+
+// appendRuns copies what the cut takes of a section, whose ends are at the
+// given offset of the directory entries.
+func (b *Batch) appendRuns(dst []byte, c cut, section []byte, offset int) []byte {
+	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+		start, _ := b.bounds(i, offset)
+		_, end := b.bounds(j-1, offset)
+		dst = append(dst, section[start:end]...)
+	}
+	return dst
 }
 
 // cutHeader computes the header of the new batch, but for the checksums. If
@@ -168,19 +181,5 @@ func (b *Batch) appendBodyDirectory(dst []byte, c cut) []byte {
 			dst = le.AppendUint32(dst, uint32(end))
 		}
 	}
-	return dst
-}
-
-// finishCut appends the bodies and fills in the header at the given position.
-func (b *Batch) finishCut(dst []byte, at int, h BatchHeader, bodies []byte, c cut) []byte {
-	h.HeadCRC = crc32.Checksum(dst[at+HeaderSize:], castagnoli)
-	bodyAt := len(dst)
-	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
-		start, _ := b.bounds(i, b.stride-4)
-		_, end := b.bounds(j-1, b.stride-4)
-		dst = append(dst, bodies[start:end]...)
-	}
-	h.BodyCRC = crc32.Checksum(dst[bodyAt:], castagnoli)
-	h.put(dst[at:])
 	return dst
 }

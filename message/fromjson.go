@@ -26,7 +26,7 @@ func FromJSON(line []byte) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, p.end()
+	return finish(&p, m)
 }
 
 // jsonReader turns JSON into values within the limits of a message.

@@ -46,10 +46,10 @@ type BatchHeader struct {
 }
 
 // Len returns the bytes of the whole batch, header included.
-func (h *BatchHeader) Len() int { return HeaderSize + h.HeadLen + h.BodyLen }
+func (h BatchHeader) Len() int { return HeaderSize + h.HeadLen + h.BodyLen }
 
 // Sum returns the identity of the content: head CRC << 32 | body CRC.
-func (h *BatchHeader) Sum() uint64 { return uint64(h.HeadCRC)<<32 | uint64(h.BodyCRC) }
+func (h BatchHeader) Sum() uint64 { return uint64(h.HeadCRC)<<32 | uint64(h.BodyCRC) }
 
 // ParseHeader reads and checks the fixed header that b begins with: version,
 // its own CRC, and that lengths are consistent and within the limits. b may be
@@ -89,7 +89,7 @@ func readHeader(b []byte) BatchHeader {
 }
 
 // check refuses headers that no Builder writes.
-func (h *BatchHeader) check() error {
+func (h BatchHeader) check() error {
 	if h.Flags&^knownFlags != 0 || h.HeadCompression > maxCompression || h.BodyCompression > maxCompression {
 		return fmt.Errorf("%w: flags %#x, compression %d and %d", ErrVersion, h.Flags, h.HeadCompression, h.BodyCompression)
 	}
@@ -139,7 +139,7 @@ func stride(f Flags) int {
 }
 
 // put writes the header to b, its checksum last.
-func (h *BatchHeader) put(b []byte) {
+func (h BatchHeader) put(b []byte) {
 	_ = b[HeaderSize-1]
 	b[0] = formatVersion
 	b[1] = byte(h.Flags)

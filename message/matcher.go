@@ -58,7 +58,7 @@ func ParseMatcher(s string) (*Matcher, error) {
 	}
 	if p.space() == '}' {
 		p.pos++
-		return m, p.end()
+		return finish(&p, m)
 	}
 	for {
 		if err := m.parseTerm(&p); err != nil {
@@ -73,7 +73,7 @@ func ParseMatcher(s string) (*Matcher, error) {
 		}
 	}
 	slices.SortFunc(m.terms, func(a, b term) int { return cmp.Compare(a.name, b.name) })
-	return m, p.end()
+	return finish(&p, m)
 }
 
 func (m *Matcher) parseTerm(p *scanner) error {

@@ -57,12 +57,12 @@ func (s *scanner) found() string {
 	return strconv.QuoteRune(r)
 }
 
-// end makes sure that nothing but white space follows.
-func (s *scanner) end() error {
+// finish returns v if nothing but white space follows.
+func finish[T any](s *scanner, v *T) (*T, error) {
 	if s.space(); s.pos < len(s.s) {
-		return s.fail(s.pos, nil, "unexpected %s after the object", s.found())
+		return nil, s.fail(s.pos, nil, "unexpected %s after the object", s.found())
 	}
-	return nil
+	return v, nil
 }
 
 // word takes a literal such as true.

@@ -1,0 +1,127 @@
+package message
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+)
+
+// TestCutsAgainstReencoding compares what was cut out with a batch built from
+// the same messages.
+func TestCutsAgainstReencoding(t *testing.T) {
+	for seed := range uint64(300) {
+		g := newGen(seed)
+		b, msgs := g.batch(t, allOptions[g.IntN(len(allOptions))])
+		i := g.IntN(len(msgs))
+		j := i + 1 + g.IntN(len(msgs)-i)
+		cut, err := b.AppendRange([]byte("x"), i, j)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkCut(t, b, cut, msgs[i:j])
+
+		var sel []int
+		var want []*Message
+		for i := range msgs {
+			if g.IntN(2) == 0 {
+				sel, want = append(sel, i), append(want, msgs[i])
+			}
+		}
+		if len(sel) == 0 {
+			continue
+		}
+		given := slices.Clone(sel)
+		cut, err = b.AppendSelection([]byte("x"), sel)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(sel, given) {
+			t.Fatal("AppendSelection changed the selection")
+		}
+		checkCut(t, b, cut, want)
+	}
+}
+
+func checkCut(t *testing.T, from Batch, cut []byte, want []*Message) {
+	t.Helper()
+	if cut[0] != 'x' {
+		t.Fatal("what was in dst is gone")
+	}
+	b := parse(t, cut[1:])
+	sameMessages(t, b, want)
+	checkHeader(t, b, want)
+	if len(want) == from.Count() {
+		if !b.Equal(from) {
+			t.Fatal("a cut of everything is not the same batch")
+		}
+		return
+	}
+	built := encode(t, Options{}, want...)
+	if b.Opaque() && !b.Equal(built) {
+		t.Fatal("a cut without fields is not what a builder writes")
+	}
+	if !b.Opaque() && !bytes.Equal(b.body, built.body) {
+		t.Fatal("bodies of the cut are not what a builder writes")
+	}
+}
+
+func TestCutOfACut(t *testing.T) {
+	g := newGen(5)
+	var msgs []*Message
+	for range 40 {
+		msgs = append(msgs, g.message())
+	}
+	b := encode(t, Options{}, msgs...)
+	for len(msgs) > 2 {
+		cut, err := b.AppendRange(nil, 1, len(msgs)-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		msgs = msgs[1 : len(msgs)-1]
+		b = parse(t, cut)
+		sameMessages(t, b, msgs)
+	}
+}
+
+func TestCutsRefuseWrongPositions(t *testing.T) {
+	b := encode(t, Options{}, &Message{}, &Message{}, &Message{})
+	for _, r := range [][2]int{{0, 0}, {2, 1}, {-1, 1}, {0, 4}, {3, 4}} {
+		if out, err := b.AppendRange([]byte("x"), r[0], r[1]); !errors.Is(err, ErrRange) || string(out) != "x" {
+			t.Errorf("range %v: %q, error %v", r, out, err)
+		}
+	}
+	for _, sel := range [][]int{nil, {}, {1, 1}, {1, 0}, {-1}, {3}, {0, 1, 2, 3}} {
+		if out, err := b.AppendSelection([]byte("x"), sel); !errors.Is(err, ErrRange) || string(out) != "x" {
+			t.Errorf("selection %v: %q, error %v", sel, out, err)
+		}
+	}
+}
+
+// TestCutsVerifyWhatTheyTakeFrom damages a batch in memory after it was
+// parsed: damage must not get a fresh checksum.
+func TestCutsVerifyWhatTheyTakeFrom(t *testing.T) {
+	g := newGen(2)
+	m := g.message()
+	m.Body = []byte("a body that is long enough to be hit")
+	raw := bytes.Clone(encode(t, Options{}, new(Message).SetInt("n", 1), m, m).Bytes())
+	b := parse(t, raw)
+	for i := range raw {
+		raw[i] ^= 0x10
+		if _, err := b.AppendRange(nil, 0, 2); err == nil {
+			t.Fatalf("byte %d is damaged and was cut", i)
+		}
+		raw[i] ^= 0x10
+	}
+	opened, err := OpenBatch(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)-1] ^= 1
+	if _, err := OpenBatch(raw); err != nil {
+		t.Fatalf("OpenBatch looked at the checksum of the bodies: %v", err)
+	}
+	if _, err := opened.AppendSelection(nil, []int{0}); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("error %v, want ErrCorrupt", err)
+	}
+}
