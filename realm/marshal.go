@@ -143,6 +143,9 @@ func quote(s string) string {
 	if plainText.MatchString(s) && !reserved.MatchString(s) {
 		return s
 	}
+	if strings.Contains(s, `"`) && !strings.ContainsFunc(s, func(r rune) bool { return r == '\'' || r == '\\' || !printable(r) }) {
+		return "'" + s + "'" // a matcher, as people write it
+	}
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -150,7 +153,7 @@ func quote(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		case r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r):
+		case printable(r):
 			b.WriteRune(r)
 		case r <= 0xff:
 			b.WriteString(`\x` + hex(r, 2))
@@ -162,6 +165,11 @@ func quote(s string) string {
 	}
 	b.WriteByte('"')
 	return b.String()
+}
+
+// printable reports whether a rune may stand in quoted text as it is.
+func printable(r rune) bool {
+	return r == ' ' || unicode.IsGraphic(r) && !unicode.IsSpace(r)
 }
 
 func hex(r rune, digits int) string {

@@ -1,6 +1,7 @@
 package realm
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -62,7 +63,11 @@ func (c checker) matcher(path string, text *string) {
 	}
 	m, err := message.ParseMatcher(*text)
 	if err != nil {
-		c.errorf(path, `%v; write a JSON object such as {"origin":"LAS","delayed":true}`, err)
+		what := err.Error()
+		if syntax := (*message.SyntaxError)(nil); errors.As(err, &syntax) {
+			what = fmt.Sprintf("at byte %d of the matcher: %s", syntax.Offset+1, syntax.Problem)
+		}
+		c.errorf(path, `%s; write a JSON object such as {"origin":"LAS","delayed":true}`, what)
 		return
 	}
 	if *text = m.String(); *text == "{}" {
