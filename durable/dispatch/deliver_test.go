@@ -120,7 +120,7 @@ func (m *model) leftBehind() {
 
 func TestModel(t *testing.T) {
 	for _, kind := range []Kind{Standard, Shared} {
-		for seed := range uint64(60) {
+		for seed := range uint64(40) {
 			t.Run(fmt.Sprintf("kind=%d/seed=%d", kind, seed), func(t *testing.T) {
 				m := newModel(t, kind, seed)
 				for range 500 {

@@ -231,7 +231,8 @@ func (m *model) apply() {
 	for _, r := range m.settles {
 		m.gone(r.First, r.Last)
 	}
-	for _, r := range m.releases {
+	n := m.rng.IntN(len(m.releases) + 1) // the rest comes with a later entry
+	for _, r := range m.releases[:n] {
 		m.rec.release(r.First, r.Last)
 		m.d.Released(r.First, r.Last)
 		for id := r.First; id <= r.Last; id++ {
@@ -244,7 +245,7 @@ func (m *model) apply() {
 	for _, w := range m.raises {
 		m.rec.watermark = max(m.rec.watermark, w)
 	}
-	m.settles, m.releases, m.raises = nil, nil, nil
+	m.settles, m.releases, m.raises = nil, m.releases[n:], nil
 }
 
 func (m *model) want() {
