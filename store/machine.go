@@ -35,7 +35,7 @@ type Machine struct {
 
 	events  events
 	scratch scratch
-	check   checkpoint
+	checked checkpoint
 }
 
 // meta is what the machine knows beside stores, durables and sessions.
@@ -166,7 +166,7 @@ func (m *Machine) Invalid() uint64 { return m.invalid }
 
 // Checksum returns the index of the last Checksum applied since the start and
 // the hash of the state there; 0, 0 if there was none.
-func (m *Machine) Checksum() (index, hash uint64) { return m.check.index, m.check.hash }
+func (m *Machine) Checksum() (index, hash uint64) { return m.checked.index, m.checked.hash }
 
 // store returns the store with an id, nil if there is none.
 func (m *Machine) store(id uint64) *storeState {

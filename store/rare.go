@@ -155,10 +155,10 @@ func (m *Machine) detach(c *statepb.Detach) Result {
 
 // checksum applies a Checksum. The hash is of the state before it.
 func (m *Machine) checksum(c *statepb.Checksum) Result {
-	before := m.check
+	before := m.checked
 	m.touchMeta() // commands before this one may have changed it
-	m.check = checkpoint{index: m.applied, hash: m.Hash()}
-	r := Result{Last: m.check.hash}
+	m.checked = checkpoint{index: m.applied, hash: m.Hash()}
+	r := Result{Last: m.checked.hash}
 	if c.Index != 0 && c.Index == before.index && c.Hash != before.hash {
 		r.Code = Diverged
 		r.Detail = fmt.Sprintf("state at entry %d hashed to %016x here, to %016x at the leader", c.Index, before.hash, c.Hash)

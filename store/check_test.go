@@ -1,0 +1,178 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/perdure/perdure/message"
+)
+
+// check reports the first broken invariant of m, recomputing everything.
+func (m *Machine) check() error {
+	entryLives := make(map[uint64]uint32)
+	for _, s := range m.stores {
+		if err := m.checkStore(s, entryLives); err != nil {
+			return fmt.Errorf("store %q: %w", s.spec.name, err)
+		}
+	}
+	live := 0
+	for _, e := range m.entries.list {
+		if e.live != entryLives[e.index] {
+			return fmt.Errorf("entry %d: live is %d, has %d batches", e.index, e.live, entryLives[e.index])
+		}
+		if e.live > 0 {
+			live++
+		}
+	}
+	if live != len(entryLives) || len(m.entries.list)-live != m.entries.zero {
+		return fmt.Errorf("%d entries are live, %d known, %d zero", len(entryLives), live, m.entries.zero)
+	}
+	return m.checkSessions()
+}
+
+func (m *Machine) checkStore(s *storeState, entryLives map[uint64]uint32) error {
+	pairs := make(map[message.ID]uint64)
+	var dynamic uint32
+	for _, d := range m.durables {
+		if d.store != s {
+			continue
+		}
+		if d.matched != d.acked+d.pending.Len() {
+			return fmt.Errorf("durable %q: matched %d, acked %d, pending %d", d.name, d.matched, d.acked, d.pending.Len())
+		}
+		if m.byID[d.id] != d || s.names[d.name] != d || len(d.scratch) > 0 {
+			return fmt.Errorf("durable %q is not linked as it should be", d.name)
+		}
+		if d.dynamic {
+			dynamic++
+		}
+		d.pending.Runs(0, ^message.ID(0), func(first message.ID, n uint64) bool {
+			for k := range n {
+				pairs[first+message.ID(k)]++
+			}
+			return true
+		})
+	}
+	if dynamic != s.dynamic {
+		return fmt.Errorf("%d dynamic durables, counted %d", dynamic, s.dynamic)
+	}
+	var messages, bytes, sum uint64
+	prev := message.ID(0)
+	for _, p := range s.index.pages {
+		for i := range p.batches {
+			b := &p.batches[i]
+			if b.first <= prev || b.last() > s.last() {
+				return fmt.Errorf("batch %v after %v, last id is %v", b.first, prev, s.last())
+			}
+			prev = b.last()
+			var want uint64
+			for id := b.first; id <= b.last(); id++ {
+				want += pairs[id]
+			}
+			if b.live != want || want == 0 {
+				return fmt.Errorf("batch %v: live is %d, %d pairs are pending", b.first, b.live, want)
+			}
+			sum += want
+			entryLives[b.entry]++
+			m0, b0 := b.usage()
+			messages, bytes = messages+m0, bytes+b0
+		}
+	}
+	if messages != s.messages || bytes != s.bytes {
+		return fmt.Errorf("accounts %d messages and %d bytes, holds %d and %d", s.messages, s.bytes, messages, bytes)
+	}
+	var all uint64
+	for _, n := range pairs {
+		all += n
+	}
+	if all != sum {
+		return fmt.Errorf("%d pairs are pending, the index has %d", all, sum)
+	}
+	return nil
+}
+
+func (m *Machine) checkSessions() error {
+	n := 0
+	for x, prev := m.sessions.first, (*session)(nil); x != nil; prev, x = x, x.next {
+		n++
+		if prev != nil && prev.used >= x.used || x.prev != prev {
+			return fmt.Errorf("session %d is out of order", x.id)
+		}
+		if uint64(len(x.outcomes)) != min(x.last, maxOutcomes) || m.sessions.byID[x.id] != x {
+			return fmt.Errorf("session %d: %d outcomes at sequence %d", x.id, len(x.outcomes), x.last)
+		}
+	}
+	if n != len(m.sessions.byID) {
+		return fmt.Errorf("%d sessions in order, %d known", n, len(m.sessions.byID))
+	}
+	return nil
+}
+
+// disk is where pages are saved.
+type disk map[string][]byte
+
+// save takes what changed in m.
+func (d disk) save(t testing.TB, m *Machine) {
+	t.Helper()
+	seen := make(map[string]bool)
+	m.Changed(func(key, value []byte) {
+		if seen[string(key)] {
+			t.Fatalf("page %x is yielded twice", key)
+		}
+		seen[string(key)] = true
+		if value == nil {
+			delete(d, string(key))
+		} else {
+			d[string(key)] = slices.Clone(value)
+		}
+	})
+}
+
+// hash is what the hash of the saved state must be, computed from nothing.
+func (d disk) hash() (sum uint64) {
+	for k, v := range d {
+		sum += xxhash.Sum64(append([]byte(k), v...))
+	}
+	return sum
+}
+
+// load returns a machine made from the saved pages, given in map order, which
+// must not matter.
+func (d disk) load(t testing.TB, applied uint64) *Machine {
+	t.Helper()
+	m := New()
+	for k, v := range d {
+		if err := m.LoadPage([]byte(k), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Loaded(applied); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// newBatch returns an encoded batch of messages whose field k is each of keys.
+func newBatch(t testing.TB, tag int, keys ...string) []byte {
+	t.Helper()
+	var b message.Builder
+	for _, k := range keys {
+		m := &message.Message{Body: fmt.Appendf(nil, "body %d %s", tag, k)}
+		if k != "" {
+			m.SetString("k", k)
+		}
+		if err := b.Add(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.AppendTo(nil, message.Options{})
+}
+
+// plainBatch returns a batch of n messages without fields.
+func plainBatch(t testing.TB, tag, n int) []byte {
+	t.Helper()
+	return newBatch(t, tag, slices.Repeat([]string{""}, n)...)
+}
