@@ -129,9 +129,6 @@ func (r *runs) find(id message.ID) (span, bool) {
 	return r.chunks[c].spans[i], true
 }
 
-// empty says whether there is no span at all.
-func (r *runs) empty() bool { return len(r.chunks) == 0 }
-
 // take removes and returns the lowest piece of one span within first and last.
 func (r *runs) take(first, last message.ID) (span, bool) {
 	c, i := r.seek(first)
