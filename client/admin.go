@@ -1,0 +1,188 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+)
+
+// Admin reads and changes the realm. Any server answers; what only the realm
+// group's leader can do is sent there. What may succeed later, such as while a
+// leader is elected, is tried again for the client's retry duration and as long
+// as the context lasts.
+type Admin struct{ c *Client }
+
+// Admin returns the administrative side of the client.
+func (c *Client) Admin() *Admin { return &Admin{c} }
+
+// Realm is a revision of the realm definition.
+type Realm struct {
+	Revision  uint64 `json:"revision"`
+	Document  []byte `json:"document"`
+	AppliedAt string `json:"applied_at"`
+}
+
+// Change is one difference between two definitions.
+type Change struct {
+	Path     string `json:"path"`
+	Action   string `json:"action"` // create, update or delete
+	Detail   string `json:"detail"`
+	Destroys bool   `json:"destroys"` // stored messages are lost
+}
+
+// Plan is what applying a definition would do, or did.
+type Plan struct {
+	// Revision that the plan starts from, or that was created.
+	Revision uint64    `json:"revision"`
+	Changes  []Change  `json:"changes"`
+	Warnings []Problem `json:"warnings"`
+}
+
+// GetRealm returns a revision of the definition; 0 is the newest.
+func (a *Admin) GetRealm(ctx context.Context, revision uint64) (*Realm, error) {
+	r, err := ask(ctx, a.c, "get realm", true, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.GetRealmResponse, error) {
+		return admin.GetRealm(ctx, &perdurepb.GetRealmRequest{Revision: revision})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Realm{Revision: r.Revision, Document: r.Document, AppliedAt: r.AppliedAt}, nil
+}
+
+// PlanRealm says what applying a definition would change. A definition that is
+// wrong is ErrRealmInvalid; the Error's Problems list everything. file is named
+// in messages.
+func (a *Admin) PlanRealm(ctx context.Context, document []byte, file string) (*Plan, error) {
+	r, err := ask(ctx, a.c, "plan realm", true, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.PlanRealmResponse, error) {
+		return admin.PlanRealm(ctx, &perdurepb.PlanRealmRequest{Document: document, File: file})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Revision: r.Revision, Changes: changesOf(r.Changes), Warnings: problemsOf(r.Warnings)}, nil
+}
+
+// ApplyOption configures ApplyRealm.
+type ApplyOption interface {
+	applyTo(*perdurepb.ApplyRealmRequest)
+}
+
+type applyOption func(*perdurepb.ApplyRealmRequest)
+
+func (f applyOption) applyTo(r *perdurepb.ApplyRealmRequest) { f(r) }
+
+// IfRevision applies only if the newest revision is the given one, else
+// ErrRevisionConflict. 0 is: only if none was applied yet.
+func IfRevision(revision uint64) ApplyOption {
+	return applyOption(func(r *perdurepb.ApplyRealmRequest) { r.Check, r.ExpectedRevision = true, revision })
+}
+
+// NoWait returns when the realm is changed, without waiting until every cluster
+// has followed.
+func NoWait() ApplyOption {
+	return applyOption(func(r *perdurepb.ApplyRealmRequest) { r.NoWait = true })
+}
+
+// ApplyRealm makes a definition the realm's, and returns when every affected
+// cluster has applied it. If the connection breaks meanwhile it is sent again,
+// which changes nothing more; with IfRevision the error is ErrOutcomeUnknown.
+func (a *Admin) ApplyRealm(ctx context.Context, document []byte, file string, opts ...ApplyOption) (*Plan, error) {
+	request := &perdurepb.ApplyRealmRequest{Document: document, File: file}
+	for _, o := range opts {
+		o.applyTo(request)
+	}
+	r, err := ask(ctx, a.c, "apply realm", !request.Check, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.ApplyRealmResponse, error) {
+		return admin.ApplyRealm(ctx, request)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Revision: r.Revision, Changes: changesOf(r.Changes), Warnings: problemsOf(r.Warnings)}, nil
+}
+
+func changesOf(pbs []*perdurepb.Change) []Change {
+	var changes []Change
+	for _, c := range pbs {
+		changes = append(changes, Change{Path: c.Path, Action: c.Action, Detail: c.Detail, Destroys: c.Destroys})
+	}
+	return changes
+}
+
+// ask calls servers until one gives an answer that another try cannot change.
+// Hints are followed at once. A call that is not repeatable and may have been
+// received ends as ErrOutcomeUnknown.
+func ask[R any](ctx context.Context, c *Client, what string, repeatable bool, call func(context.Context, perdurepb.AdminClient) (R, error)) (R, error) {
+	var none R
+	var wait pauses
+	start := time.Now()
+	queue := c.inOrder()
+	for hints := 0; ; {
+		var trouble error
+		for len(queue) > 0 {
+			address := queue[0]
+			queue = queue[1:]
+			r, sent, err := askAt(ctx, c, address, call)
+			if err == nil {
+				c.prefer(address)
+				return r, nil
+			}
+			switch {
+			case errors.Is(err, ErrOutcomeUnknown), sent && !repeatable && (ctx.Err() != nil || errors.Is(err, ErrUnavailable)):
+				return none, fmt.Errorf("client: %s: %w", what, unknown(err))
+			case ctx.Err() != nil:
+				return none, fmt.Errorf("client: %s: %w", what, endOf(ctx, err))
+			case !isRetryable(err):
+				return none, fmt.Errorf("client: %s: %w", what, err)
+			}
+			if trouble == nil || errors.Is(trouble, ErrUnavailable) {
+				trouble = err
+			}
+			if hint := leaderHint(err); hint != "" && hint != address && hints < 3 {
+				hints++
+				queue = slices.Insert(queue, 0, hint)
+			}
+		}
+		queue, hints = c.inOrder(), 0
+		pause := wait.next()
+		if c.cfg.retry != RetryForever {
+			left := c.cfg.retry - time.Since(start)
+			if left <= 0 {
+				return none, fmt.Errorf("client: %s at %s: %w", what, strings.Join(queue, ", "), trouble)
+			}
+			pause = min(pause, left)
+		}
+		if !sleep(ctx, pause) {
+			return none, fmt.Errorf("client: %s: %w", what, endOf(ctx, trouble))
+		}
+	}
+}
+
+// askAt calls one server. sent is false if the request has surely not reached it.
+func askAt[R any](ctx context.Context, c *Client, address string, call func(context.Context, perdurepb.AdminClient) (R, error)) (r R, sent bool, err error) {
+	cc, err := c.conn(address)
+	if err != nil {
+		return r, false, err
+	}
+	if err := c.connected(ctx, address, cc); err != nil {
+		return r, false, err
+	}
+	r, err = call(ctx, perdurepb.NewAdminClient(cc))
+	return r, true, fromStatus(address, err)
+}
+
+// connected waits until a server is connected, for as long as one try may take.
+func (c *Client) connected(ctx context.Context, address string, cc *grpc.ClientConn) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	if reachable(ctx, cc) {
+		return nil
+	}
+	return &Error{Reason: "UNAVAILABLE", Retryable: true, Message: fmt.Sprintf("server %s does not take connections", address)}
+}

@@ -1,0 +1,153 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/perdure/perdure/message"
+)
+
+// chunk is one frame of deliveries. What follows link is guarded by the lock of
+// the subscription.
+type chunk struct {
+	sub      *Subscription
+	link     *subscribeLink
+	batch    message.Batch
+	ids      idRanges
+	stamp    int64
+	counted  []uint32 // positions with a count, ascending
+	ended    []uint32
+	possible []uint32
+	each     uint64 // credit in bytes that each message takes
+
+	settled []uint64 // a bit for each position
+	left    int      // positions without the bit
+	rest    uint64   // credit in bytes that is given back with the last
+	next    int      // position to hand out next
+	at      int      // its range in ids
+	id      message.ID
+}
+
+// mark sets the bit of a position, and reports whether it was not set before.
+func (c *chunk) mark(pos int) bool {
+	word, bit := &c.settled[pos/64], uint64(1)<<(pos%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	c.left--
+	return true
+}
+
+func (c *chunk) marked(pos int) bool { return c.settled[pos/64]&(1<<(pos%64)) != 0 }
+
+// pop returns the next delivery that is not settled yet; false at the end.
+func (c *chunk) pop() (Delivery, bool) {
+	for c.next < c.batch.Count() {
+		d := Delivery{c: c, id: c.id, pos: c.next}
+		c.next++
+		if c.id < c.ids[c.at].last {
+			c.id++
+		} else if c.at+1 < len(c.ids) {
+			c.at++
+			c.id = c.ids[c.at].first
+		}
+		if !c.marked(d.pos) {
+			return d, true
+		}
+	}
+	return Delivery{}, false
+}
+
+// Delivery is one message that a subscription handed out. It is a small value;
+// copies are the same delivery. The first of Ack, AckSync, Nack and NackAfter
+// settles it; later calls do nothing.
+type Delivery struct {
+	c   *chunk
+	id  message.ID
+	pos int
+}
+
+// ID returns the message's id in its store.
+func (d Delivery) ID() message.ID { return d.id }
+
+// Stamp returns when the message was stored, in cluster time.
+func (d Delivery) Stamp() time.Time { return time.Unix(0, d.c.stamp) }
+
+// Store returns the name of the message's store.
+func (d Delivery) Store() string { return d.c.link.opened.Store }
+
+// Durable returns the name of the durable that delivered the message.
+func (d Delivery) Durable() string { return d.c.link.opened.Durable }
+
+// DeliveryCount returns how often the message was, or may have been, delivered
+// before. Above 0 it may have been processed already.
+func (d Delivery) DeliveryCount() int {
+	if i, ok := slices.BinarySearch(d.c.counted, uint32(d.pos)); ok {
+		return int(at(d.c.ended, i)) + int(at(d.c.possible, i))
+	}
+	return 0
+}
+
+// EndedDeliveries returns how many deliveries ended without an acknowledgement:
+// by nack, by close, by a lost subscriber. Limits on deliveries count these.
+func (d Delivery) EndedDeliveries() int {
+	if i, ok := slices.BinarySearch(d.c.counted, uint32(d.pos)); ok {
+		return int(at(d.c.ended, i))
+	}
+	return 0
+}
+
+func at(s []uint32, i int) uint32 {
+	if i < len(s) {
+		return s[i]
+	}
+	return 0
+}
+
+// Message decodes the message. It shares the bytes of the delivery: it may be
+// kept and must not be changed.
+func (d Delivery) Message() (message.Message, error) { return d.c.batch.Message(d.pos) }
+
+// Body returns the body without decoding the rest. It shares the bytes of the
+// delivery. It is nil if the batch cannot be decompressed; Message says why.
+func (d Delivery) Body() []byte {
+	body, err := d.c.batch.Body(d.pos)
+	if err != nil {
+		return nil
+	}
+	return body
+}
+
+// Ack acknowledges the message. It does not wait: the acknowledgement is sent
+// within about two milliseconds, and again after a reconnect. It fails only when
+// the subscription has ended; the message is then delivered again to others.
+func (d Delivery) Ack() error { return d.c.sub.settle(d, nil) }
+
+// AckSync acknowledges the message and waits until that is stored. ErrNotOwner
+// means that the message was given to somebody else meanwhile. If ctx ends first
+// the error is ErrOutcomeUnknown joined with that of ctx.
+func (d Delivery) AckSync(ctx context.Context) error {
+	a, err := d.c.sub.settleSync(d)
+	if a == nil {
+		return err
+	}
+	select {
+	case <-a.done:
+		return a.err
+	case <-ctx.Done():
+		return errors.Join(ErrOutcomeUnknown, context.Cause(ctx))
+	}
+}
+
+// Nack gives the message back to be delivered again, here or elsewhere. Its
+// delivery count rises.
+func (d Delivery) Nack() error { return d.NackAfter(0) }
+
+// NackAfter is Nack with a delay, rounded up to milliseconds.
+func (d Delivery) NackAfter(delay time.Duration) error {
+	delay = max(delay, 0)
+	return d.c.sub.settle(d, &delay)
+}

@@ -1,0 +1,445 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/message"
+)
+
+// publishLink is a publisher's stream. What follows sending is guarded by the
+// publisher's lock.
+type publishLink struct {
+	*link
+	stream   grpc.BidiStreamingClient[perdurepb.PublishRequest, perdurepb.PublishResponse]
+	opened   *perdurepb.PublishOpened
+	asked    uint64        // the session that was asked for
+	wake     chan struct{} // one pending wake-up is as good as many
+	joined   chan struct{} // closed when the sender has ended
+	sending  bool          // somebody is in Send, without the lock
+	sent     bool          // since the sender looked last
+	inFlight int           // batches that the server has not answered
+	request  perdurepb.PublishRequest
+	received perdurepb.PublishResponse
+}
+
+func (l *publishLink) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run serves one stream after the other until the publisher ends.
+func (p *Publisher) run(l *publishLink) {
+	defer close(p.done)
+	var brief restarts
+	for {
+		began := time.Now()
+		if !p.attach(l) {
+			l.end()
+		} else {
+			go p.sendLoop(l)
+			err := p.receive(l)
+			l.end()
+			<-l.joined
+			p.detach(err)
+		}
+		if p.ctx.Err() != nil {
+			p.fail(context.Cause(p.ctx))
+			return
+		}
+		p.mu.Lock()
+		down := p.mu.down
+		p.mu.Unlock()
+		if !isRetryable(down) {
+			p.fail(down)
+			return
+		}
+		brief.pause(p.ctx, time.Since(began))
+		next, err := p.connect(p.ctx, RetryForever, down)
+		if err != nil {
+			p.fail(err)
+			return
+		}
+		l = next
+	}
+}
+
+// connect finds the leader and opens a stream there. down is why the last one
+// ended, if there was one.
+func (p *Publisher) connect(ctx context.Context, retry time.Duration, down error) (*publishLink, error) {
+	var l *publishLink
+	s := seeking{
+		endpoint: p.endpoint, retry: retry, hint: leaderHint(down),
+		try: func(ctx context.Context, address string) (err error) {
+			l, err = p.openAt(ctx, address)
+			if errors.Is(err, ErrSessionUnknown) || errors.Is(err, ErrEpochChanged) {
+				// The next try opens a new session here.
+				p.forgetSession(err)
+				l, err = p.openAt(ctx, address)
+			}
+			return err
+		},
+		failed: func(err error) {
+			p.mu.Lock()
+			p.mu.down = err
+			p.mu.Unlock()
+		},
+	}
+	var silent *silenceError
+	if errors.As(down, &silent) {
+		s.avoid = silent.address
+	}
+	if err := p.c.seek(ctx, s); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// openAt opens a stream at one server, resuming the session if there is one.
+func (p *Publisher) openAt(ctx context.Context, address string) (*publishLink, error) {
+	cc, err := p.c.conn(address)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	open := &perdurepb.PublishOpen{
+		Endpoint: p.endpoint, StoreId: p.mu.win.store,
+		Session: p.mu.win.session, Epoch: p.mu.win.epoch, Name: p.c.cfg.name,
+	}
+	p.mu.Unlock()
+	l := &publishLink{
+		link: newLink(p.ctx, address), asked: open.Session,
+		wake: make(chan struct{}, 1), joined: make(chan struct{}),
+	}
+	err = l.handshake(ctx, func() error {
+		stream, err := perdurepb.NewMessagesClient(cc).Publish(l.ctx)
+		if err != nil {
+			return err
+		}
+		l.stream = stream
+		if err := stream.Send(&perdurepb.PublishRequest{Open: open}); err != nil {
+			_, err = stream.Recv() // has the reason
+			return err
+		}
+		for l.opened == nil {
+			response, err := stream.Recv()
+			if err != nil {
+				return err
+			}
+			l.opened = response.Opened
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.watch(l.opened.TimeoutMs)
+	return l, nil
+}
+
+// forgetSession ends what the session had on its way.
+func (p *Publisher) forgetSession(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.endUnknown(p.mu.win.abandon(), why)
+}
+
+// attach makes l the stream of the publisher, unless its session is no longer
+// the publisher's.
+func (p *Publisher) attach(l *publishLink) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.asked != p.mu.win.session {
+		p.mu.down = refusal(ErrSessionUnknown, nil, "the session was given up meanwhile")
+		p.mu.down.(*Error).Retryable = true
+		return false
+	}
+	unknown, ok := p.mu.win.opened(l.opened)
+	p.endUnknown(unknown, refusal(ErrSessionUnknown, nil, "server %s does not know the session", l.address))
+	if !ok {
+		p.mu.down = &Error{Reason: "SESSION_UNKNOWN", Retryable: true, Message: fmt.Sprintf("server %s has stored up to batch %d of the session, which does not fit what was sent", l.address, l.opened.LastSequence)}
+		return false
+	}
+	p.mu.maxMessage = int(min(l.opened.MaxMessageSize, message.HardMaxMessageSize))
+	p.mu.open.SetMaxMessageSize(p.mu.maxMessage)
+	p.mu.receipt = Receipt{Store: l.opened.Store, Durability: durabilityOf(l.opened.Durability)}
+	p.mu.link, p.mu.down = l, nil
+	p.mu.hold = time.Time{}
+	if p.mu.expiry != nil {
+		p.mu.expiry.Stop()
+	}
+	p.c.cfg.log.Info("publisher connected", "endpoint", p.endpoint, "server", l.address, "session", l.opened.Session)
+	l.nudge()
+	return true
+}
+
+// detach notes why the stream ended.
+func (p *Publisher) detach(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() == nil {
+		p.c.cfg.log.Warn("publisher lost its stream", "endpoint", p.endpoint, "err", err)
+	}
+	p.mu.link, p.mu.down = nil, err
+	p.mu.win.lost()
+	p.expire()
+}
+
+// fail ends the publisher and everything that is on its way.
+func (p *Publisher) fail(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.err, p.mu.link = err, nil
+	if p.mu.expiry != nil {
+		p.mu.expiry.Stop()
+	}
+	p.endUnknown(p.mu.win.abandon(), err)
+	for len(p.mu.win.batches) > 0 {
+		p.settle(p.mu.win.pop(), Receipt{}, err)
+	}
+	if b := p.mu.opening; b != nil {
+		p.dropOpen()
+		p.settle(b, Receipt{}, err)
+	}
+	p.wakeWaiting()
+}
+
+func (p *Publisher) endUnknown(batches []*batch, why error) {
+	for _, b := range batches {
+		p.settle(b, Receipt{}, unknown(why))
+	}
+}
+
+// armExpiry sets the time at which the oldest message has waited long enough for
+// a connection.
+func (p *Publisher) armExpiry() {
+	if p.mu.link != nil || p.cfg.retry == RetryForever || p.mu.err != nil {
+		return
+	}
+	oldest := p.mu.opening
+	if len(p.mu.win.batches) > 0 {
+		oldest = p.mu.win.batches[0]
+	}
+	if oldest == nil {
+		return
+	}
+	wait := time.Until(oldest.born.Add(p.cfg.retry))
+	if p.mu.expiry == nil {
+		p.mu.expiry = time.AfterFunc(wait, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.expire()
+		})
+		return
+	}
+	p.mu.expiry.Reset(wait)
+}
+
+// expire ends what has waited for a connection for the retry duration.
+func (p *Publisher) expire() {
+	if p.mu.link != nil || p.cfg.retry == RetryForever {
+		return
+	}
+	why := p.mu.down
+	if p.cfg.retry > 0 {
+		why = fmt.Errorf("%w (%v): %w", ErrTimeout, p.cfg.retry, why)
+	}
+	limit := time.Now().Add(-p.cfg.retry)
+	unstored, unknown := p.mu.win.expired(limit)
+	p.endUnknown(unknown, why)
+	for _, b := range unstored {
+		p.settle(b, Receipt{}, why)
+	}
+	if b := p.mu.opening; b != nil && !b.born.After(limit) {
+		p.dropOpen()
+		p.settle(b, Receipt{}, why)
+	}
+	p.armExpiry()
+}
+
+// kick sends what may go now: by itself if nothing is in flight, so that sending
+// cannot block; else the sender is woken.
+func (p *Publisher) kick() {
+	l := p.mu.link
+	if l == nil || l.sending || !p.ready() {
+		return
+	}
+	if l.inFlight > 0 || len(p.mu.win.batches) > 1 {
+		l.nudge()
+		return
+	}
+	p.sendNext(l)
+	if p.mu.link == l && p.ready() {
+		l.nudge()
+	}
+}
+
+// ready reports whether a batch may be handed to the stream now.
+func (p *Publisher) ready() bool {
+	if !p.mu.hold.IsZero() {
+		left := time.Until(p.mu.hold)
+		if left > 0 {
+			return false
+		}
+		p.mu.hold = time.Time{}
+	}
+	if p.mu.win.waiting() {
+		return true
+	}
+	if p.mu.opening == nil {
+		return false
+	}
+	size := p.mu.open.Size()
+	return len(p.mu.win.batches) == 0 ||
+		(p.mu.flush || size >= p.cfg.batchTarget) && p.mu.win.room(size)
+}
+
+// sendNext hands one batch to the stream, without the lock. The caller has
+// checked that one is ready and that nobody else sends.
+func (p *Publisher) sendNext(l *publishLink) {
+	if !p.mu.win.waiting() {
+		p.seal()
+		p.wakeWaiting()
+	}
+	b, sequence, attempt := p.mu.win.take()
+	l.request.Sequence, l.request.Attempt, l.request.Batch = sequence, attempt, b.data
+	l.sending, l.sent = true, true
+	l.inFlight++
+	p.mu.Unlock()
+	err := l.stream.Send(&l.request)
+	p.mu.Lock()
+	l.sending = false
+	if err == nil && l.opened.Noconfirm {
+		b.finish(p.mu.receipt, nil)
+	}
+	// A failed Send has cancelled the stream; receive finds out why.
+}
+
+// sendLoop sends what is ready when woken, and heartbeats.
+func (p *Publisher) sendLoop(l *publishLink) {
+	defer close(l.joined)
+	tick := time.NewTicker(beat(l.opened.HeartbeatMs))
+	defer tick.Stop()
+	for {
+		silent := false
+		select {
+		case <-l.wake:
+		case <-tick.C:
+			silent = true
+		case <-l.ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		if silent && !l.sending {
+			if !l.sent {
+				p.beat(l)
+			}
+			l.sent = false
+		}
+		for l.ctx.Err() == nil && !l.sending && p.mu.link == l && p.ready() {
+			p.sendNext(l)
+		}
+		p.mu.Unlock()
+	}
+}
+
+func (p *Publisher) beat(l *publishLink) {
+	l.sending = true
+	p.mu.Unlock()
+	_ = l.stream.Send(&perdurepb.PublishRequest{Heartbeat: true}) // receive finds out why it failed
+	p.mu.Lock()
+	l.sending = false
+}
+
+// receive reads outcomes until the stream ends, and returns why it did.
+func (p *Publisher) receive(l *publishLink) error {
+	for {
+		if err := l.stream.RecvMsg(&l.received); err != nil {
+			return l.reason(err)
+		}
+		l.heard()
+		if len(l.received.Outcomes) == 0 {
+			continue
+		}
+		p.mu.Lock()
+		l.inFlight = max(0, l.inFlight-len(l.received.Outcomes))
+		for _, o := range l.received.Outcomes {
+			if err := p.outcome(l, o); err != nil {
+				p.mu.Unlock()
+				return err
+			}
+		}
+		p.kick()
+		p.mu.Unlock()
+	}
+}
+
+// outcome takes one outcome into account. An error ends the stream; the next one
+// resumes the session.
+func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
+	w := &p.mu.win
+	if w.handed == 0 || o.Sequence != w.first {
+		return nil // of a batch that went out again since
+	}
+	if o.Error == nil || o.Error.Reason == perdurepb.Reason_REASON_RECEIPT_FORGOTTEN {
+		p.mu.pauses = pauses{}
+		b := w.confirm()
+		r := p.mu.receipt
+		r.Duplicate, r.Interested = o.Duplicate || o.Error != nil, o.Interested
+		r.ID = message.ID(o.FirstId)
+		p.settle(b, r, nil)
+		p.recycle(b)
+		return nil
+	}
+	if o.Attempt != w.attempt {
+		return nil // of an attempt that is over
+	}
+	err := errorOf(o.Error)
+	switch o.Error.Reason {
+	case perdurepb.Reason_REASON_SESSION_UNKNOWN, perdurepb.Reason_REASON_EPOCH_CHANGED,
+		perdurepb.Reason_REASON_SEQUENCE_REUSED:
+		p.endUnknown(w.abandon(), err)
+		err.Retryable = true
+		return err
+	case perdurepb.Reason_REASON_STORE_FULL, perdurepb.Reason_REASON_OVERLOADED:
+		w.reject()
+		if !l.opened.Noconfirm && p.retryLater(l) {
+			return nil
+		}
+	case perdurepb.Reason_REASON_SEQUENCE_GAP, perdurepb.Reason_REASON_ABORTED:
+		// The numbers differ from the server's. It tells them on opening.
+		err.Retryable = true
+		return err
+	default:
+		if err.Retryable {
+			return err // not this server, or not now: find the leader again
+		}
+		w.reject()
+	}
+	p.settle(w.pop(), Receipt{}, err)
+	return nil
+}
+
+// retryLater puts off sending after the oldest batch was rejected. It reports
+// false if that batch was retried long enough.
+func (p *Publisher) retryLater(l *publishLink) bool {
+	pause := p.mu.pauses.next()
+	if p.cfg.retry != RetryForever {
+		left := p.cfg.retry - time.Since(p.mu.win.batches[0].born)
+		if left <= 0 {
+			p.mu.pauses = pauses{}
+			return false
+		}
+		pause = min(pause, left)
+	}
+	p.mu.hold = time.Now().Add(pause)
+	time.AfterFunc(pause, l.nudge)
+	return true
+}
