@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -249,7 +250,7 @@ func (r *Replica[R]) maybeCheckpoint(now Now) error {
 // go of dead entries, in one atomic write.
 func (r *Replica[R]) Checkpoint(now Now) error {
 	c := Checkpoint{Applied: r.applied, ConfState: r.confState, First: r.firstIndex(now), Pages: []Page{r.corePage()}}
-	r.machine.Changed(func(key, value []byte) { c.Pages = append(c.Pages, Page{key, value}) })
+	r.machine.Changed(func(key, value []byte) { c.Pages = append(c.Pages, Page{bytes.Clone(key), bytes.Clone(value)}) })
 	c.Dead = r.edges.dead(c.First, r.machine.Dead, r.machine.Live)
 	if err := r.log.Checkpoint(c); err != nil {
 		return fmt.Errorf("cluster: group %d: checkpoint at %d: %w", r.opts.Group, r.applied, err)

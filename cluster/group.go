@@ -60,7 +60,8 @@ type Group[R any] struct {
 		bytes int // of proposals accepted and not done
 		full  chan struct{}
 	}
-	nextTick int64 // the host's ticker owns it
+	onFollow func() // the loop's: told when this replica does not lead
+	nextTick int64  // the host's ticker owns it
 
 	wake chan struct{} // capacity 1: a signal, not a queue
 	done chan struct{} // closed when run has returned
@@ -436,6 +437,10 @@ func (g *Group[R]) publish() {
 	if g.led.Load() != r.led {
 		g.led.Store(r.led)
 	}
+	if g.onFollow != nil && r.role != raft.StateLeader {
+		g.onFollow()
+		g.onFollow = nil
+	}
 }
 
 // tick is called by the host's ticker alone.
@@ -528,4 +533,50 @@ func roleName(s raft.StateType) string {
 		return "candidate"
 	}
 	return "state " + strconv.Itoa(int(s))
+}
+
+// HandOver moves leadership to the replica in weights that has most of the log,
+// the heaviest among equals, and waits until this replica does not lead or ctx
+// ends. Proposals wait meanwhile.
+func (g *Group[R]) HandOver(ctx context.Context, weights map[uint64]int) error {
+	changed := make(chan struct{})
+	var once sync.Once
+	err := g.Do(ctx, func(now Now) {
+		g.onFollow = func() { once.Do(func() { close(changed) }) }
+		if to := g.replica.successor(weights); to != 0 {
+			g.replica.Transfer(to)
+		} else {
+			g.onFollow()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-g.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cluster: group %s: leadership was not handed over: %w", g.cfg.Name, context.Cause(ctx))
+	}
+}
+
+// successor is the best of the replicas in weights to lead next, 0 if none is
+// there.
+func (r *Replica[R]) successor(weights map[uint64]int) (best uint64) {
+	if r.role != raft.StateLeader || len(r.confState.GetVotersOutgoing()) > 0 {
+		return 0
+	}
+	var match uint64
+	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
+		w, ok := weights[id]
+		if !ok || !pr.RecentActive {
+			return
+		}
+		if best == 0 || pr.Match > match || pr.Match == match && (w > weights[best] || w == weights[best] && id < best) {
+			best, match = id, pr.Match
+		}
+	})
+	return best
 }

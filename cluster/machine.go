@@ -33,7 +33,8 @@ type Machine[R any] interface {
 	Apply(e Entry, out []R) ([]R, error)
 
 	// Changed yields the pages that changed since it was last called, a nil
-	// value for a page that is gone, in any order.
+	// value for a page that is gone, in any order. The slices are valid during
+	// the call of yield only. No key is empty or begins with a zero byte.
 	Changed(yield func(key, value []byte))
 	// Dead yields the indexes of entries that have come to be unneeded since it
 	// was last called, each once. Only entries for which Live was once true.

@@ -38,7 +38,7 @@ type recorder struct {
 	links    chan string // "up 2", "down 2"
 	walls    chan wall
 	snapshot func(server uint64, e cluster.Envelope, m *pb.Message, body io.Reader) error
-	hold     atomic.Pointer[chan struct{}] // Receive waits for it if set
+	hold     atomic.Pointer[func(*pb.Message)] // Receive calls it first, if set
 }
 
 func newRecorder() *recorder {
@@ -51,7 +51,7 @@ func newRecorder() *recorder {
 
 func (r *recorder) Receive(server uint64, e cluster.Envelope, m *pb.Message) {
 	if h := r.hold.Load(); h != nil {
-		<-*h
+		(*h)(m)
 	}
 	r.messages <- delivery{server, e, m}
 }

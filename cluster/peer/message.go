@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -368,5 +367,5 @@ func (d *decoder) entries(alias bool) []*pb.Entry {
 	if d.err != nil {
 		return nil
 	}
-	return slices.Clip(entries)
+	return entries
 }

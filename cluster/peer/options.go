@@ -68,6 +68,7 @@ type Options struct {
 	// where only servers can connect.
 	Identify func(net.Conn) (name string, err error)
 
+	// Receiving takes what arrives. It is not called before the first SetPeers.
 	Receiving cluster.Receiving
 	// Accept says whether a message from a server may pass: that the replica
 	// e.From lives on that server. nil accepts all.

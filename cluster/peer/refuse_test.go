@@ -81,16 +81,17 @@ func TestRealmMayBeFormedLater(t *testing.T) {
 		}
 	})
 	set(1, 5)
-	for _, m := range []*pb.Message{nil, nil} {
-		e, m2 := heartbeat(1, 1, 2)
-		if m = m2; !a.Send(2, e, m) {
+	pass := func() {
+		e, m := heartbeat(1, 1, 2)
+		if !a.Send(2, e, m) {
 			t.Fatal("refused")
 		}
 		await(t, b.messages, "heartbeat")
-		set(2, 5)
 	}
-	// Each is moved to a realm of its own under the open connection.
-	set(2, 6)
+	pass() // one knows its realm, the other not yet
+	set(2, 5)
+	pass()
+	set(2, 6) // another realm under the open connection
 	e, m := heartbeat(1, 1, 2)
 	a.Send(2, e, m)
 	expect(t, b.links, "down 1")
@@ -368,11 +369,11 @@ func TestTruncatedFrame(t *testing.T) {
 
 func TestHalfOpen(t *testing.T) {
 	limits := Limits{
-		Clock: 5 * time.Millisecond, Silence: 50 * time.Millisecond, Handshake: 50 * time.Millisecond,
+		Clock: 5 * time.Millisecond, Silence: 50 * time.Millisecond,
 		MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond,
 	}
 	t.Run("before the handshake", func(t *testing.T) {
-		n := single(t, func(o *Options) { o.Limits = limits })
+		n := single(t, func(o *Options) { o.Limits.Handshake = 50 * time.Millisecond })
 		connect(t, n).closed(t)
 	})
 	t.Run("accepted and silent", func(t *testing.T) {

@@ -104,35 +104,33 @@ func TestReadIndexEntriesTravelByControl(t *testing.T) {
 
 func TestControlIsNotQueuedBehindAppends(t *testing.T) {
 	a, b := pair(t, nil)
-	hold := make(chan struct{})
-	b.hold.Store(&hold)
+	begun, release := make(chan struct{}, 2), make(chan struct{})
+	b.hold.Store(new(func(m *pb.Message) {
+		if isAppend(m) {
+			begun <- struct{}{}
+			<-release
+		}
+	}))
 	e, m := entries(5, 1, 2, 1, []byte("x"))
 	if !a.Send(2, e, m) {
 		t.Fatal("append refused")
 	}
-	until(t, "append to be written", func() bool { return a.Peers()[0].Sent == 1 })
-	b.hold.Store(nil)
-	// The append's Receive may have begun before or after the release; fill the
-	// connection behind it only through control.
-	close(hold)
+	await(t, begun, "the append to be held")
 	e, m = heartbeat(6, 1, 2)
 	if !a.Send(2, e, m) {
 		t.Fatal("heartbeat refused")
 	}
-	seen := map[pb.MessageType]bool{}
-	for range 2 {
-		seen[await(t, b.messages, "message").message.GetType()] = true
+	if got := await(t, b.messages, "heartbeat"); got.envelope != (cluster.Envelope{Group: 6, Epoch: 3, From: 1, To: 2, Incarnation: 1001}) {
+		t.Fatalf("got %+v", got)
 	}
-	if !seen[pb.MsgApp] || !seen[pb.MsgHeartbeat] {
-		t.Fatalf("got %v", seen)
-	}
+	close(release)
+	await(t, b.messages, "append")
 }
 
 func TestQueuesAreBounded(t *testing.T) {
 	a, b := pair(t, nil)
 	hold := make(chan struct{})
-	b.hold.Store(&hold)
-	defer b.hold.Store(nil)
+	b.hold.Store(new(func(*pb.Message) { <-hold }))
 	refused := false
 	data := make([]byte, 1<<20)
 	sent := 0
@@ -156,7 +154,7 @@ func TestQueuesAreBounded(t *testing.T) {
 	}
 	refused = false
 	hold2 := make(chan struct{})
-	b.hold.Store(&hold2)
+	b.hold.Store(new(func(*pb.Message) { <-hold2 }))
 	defer close(hold2)
 	for i := range 1 << 22 {
 		e, m := heartbeat(uint64(i), 1, 2)
@@ -168,7 +166,6 @@ func TestQueuesAreBounded(t *testing.T) {
 	if !refused {
 		t.Fatal("millions of heartbeats were queued for a peer that does not read")
 	}
-	b.hold.Store(nil)
 }
 
 func TestManyHeartbeatsShareFrames(t *testing.T) {
@@ -243,9 +240,7 @@ func TestReconnectAfterTheOtherEndDies(t *testing.T) {
 	expect(t, a.links, "down 2")
 	expect(t, b.links, "down 1")
 	e, m := heartbeat(1, 1, 2)
-	if a.Send(2, e, m) {
-		t.Fatal("sent to a server that is gone")
-	}
+	until(t, "sending to be refused", func() bool { return !a.Send(2, e, m) })
 	again := start(t, 2, "s2", func(o *Options) {
 		o.Address = b.Addr().String()
 		o.Incarnation = 777

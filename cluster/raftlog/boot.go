@@ -1,14 +1,14 @@
 package raftlog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/pprof"
-
-	"context"
 	"time"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -106,7 +106,7 @@ func (e *Engine) boot() error {
 		e.shelf = newMemoryShelf(r.Next)
 		return nil
 	}
-	if err := e.openData(data, !have); err != nil {
+	if err := e.openData(data, have); err != nil {
 		return err
 	}
 	e.opts.Logger.Info("log engine open", slog.String("mode", r.Mode), slog.String("dir", e.opts.Dir), slog.Int("copies", len(r.Copies)))
@@ -154,55 +154,61 @@ func (e *Engine) suspect(why string) {
 }
 
 // openData opens Pebble and the watermark.
-func (e *Engine) openData(data string, created bool) error {
+func (e *Engine) openData(data string, have bool) error {
+	r := e.mu.registry
 	w, lost, err := openWatermark(e.disk, e.opts.Dir)
 	if err != nil {
 		return err
 	}
 	e.watermark = w
-	why := ""
 	if lost {
-		why = "the note of what it had promised is damaged"
+		e.suspect("the note of what it had promised is damaged")
 	}
-	if created && len(e.mu.registry.Copies) > 0 {
-		why = "its data was removed"
+	if r.Ready && !have {
+		e.suspect("its data was removed")
+		r.Ready = false
 	}
-	s, err := e.openShelf(data, created)
+	s, err := e.openShelf(data)
 	var corrupt *CorruptError
 	if errors.As(err, &corrupt) && e.opts.SetAside {
-		why = "its data was damaged and is set aside"
 		e.opts.Logger.Error("log engine: damaged data is set aside", slog.Any("err", err))
 		if err = e.setAside(data); err == nil {
-			s, err = e.openShelf(data, true)
+			s, err = e.openShelf(data)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	e.shelf = s
-	if why != "" {
-		e.suspect(why)
-		if err := e.mu.registry.save(e.disk, e.opts.Dir); err != nil {
-			return err
-		}
-	}
 	if err := w.fill(); err != nil {
 		return err
 	}
-	return syncDir(e.disk, e.opts.Dir)
+	r.Ready = true
+	return r.save(e.disk, e.opts.Dir)
 }
 
-func (e *Engine) openShelf(data string, created bool) (*pebbleShelf, error) {
-	if created {
-		if err := makeDir(e.disk, data); err != nil {
-			return nil, err
-		}
+// openShelf opens the data, or makes it anew if it was never whole.
+func (e *Engine) openShelf(data string) (*pebbleShelf, error) {
+	if e.mu.registry.Ready {
+		return openPebble(e.disk, data, false)
 	}
-	return openPebble(e.disk, data, created)
+	if err := e.disk.RemoveAll(data); err != nil && !oserror.IsNotExist(err) {
+		return nil, fmt.Errorf("raftlog: remove what was never used of %s: %w", data, err)
+	}
+	if err := makeDir(e.disk, data); err != nil {
+		return nil, err
+	}
+	return openPebble(e.disk, data, true)
 }
 
-// setAside moves the data to a name beside it that is free.
+// setAside moves the data to a free name beside it. That the copies are gone is
+// on disk before they are.
 func (e *Engine) setAside(data string) error {
+	e.suspect("its data was damaged and is set aside")
+	e.mu.registry.Ready = false
+	if err := e.mu.registry.save(e.disk, e.opts.Dir); err != nil {
+		return err
+	}
 	for n := 1; ; n++ {
 		aside := fmt.Sprintf("%s.corrupt-%d", data, n)
 		taken, err := exists(e.disk, aside)

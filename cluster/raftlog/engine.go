@@ -40,7 +40,6 @@ type Engine struct {
 	cache     cache
 	appends   atomic.Uint64
 	entries   atomic.Uint64
-	bytes     atomic.Uint64
 
 	stop func() // ends and joins the timer
 

@@ -67,9 +67,12 @@ func (s *memoryShelf) apply(c *change) {
 	if c.drop != 0 {
 		delete(s.generations, c.drop)
 	}
+	if c.drop == c.generation {
+		return
+	}
 	if c.remove {
 		delete(s.records, c.group)
-		return
+		return // nothing is put where nothing is
 	}
 	if c.record != nil {
 		s.records[c.group] = *c.record

@@ -26,6 +26,9 @@ type registry struct {
 	Device string `json:"device"`
 	// Clean is true from a clean stop to the next open, false while running.
 	Clean bool `json:"clean"`
+	// Ready is true once the data was created whole. Without it, what there is
+	// of it was never used.
+	Ready bool `json:"ready"`
 	// Next is the next generation in mode memory. On disk, Pebble counts.
 	Next   uint32         `json:"next_generation"`
 	Copies []registryCopy `json:"copies"`

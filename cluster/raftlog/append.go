@@ -1,0 +1,168 @@
+package raftlog
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/perdure/perdure/cluster"
+)
+
+// Append implements cluster.Log. It panics on what raft never asks for: a term
+// that falls, a vote that changes within a term, a gap in the log, an overwrite
+// of what the state machine has applied, a receiver that is not this log's open
+// one. After the engine was closed it drops w, and done never runs.
+func (l *Log) Append(w cluster.Write, done func()) {
+	if w.Install != nil {
+		r, ok := w.Install.(*Receiver)
+		if !ok || !l.ours(r) {
+			panic(fmt.Sprintf("raftlog: group %d: install of a receiver that is not open", l.group))
+		}
+		r.flush()
+	}
+	c := l.take(w)
+	if c == nil {
+		return
+	}
+	e := l.engine
+	e.appends.Add(1)
+	e.entries.Add(uint64(len(w.Entries)))
+	c.done = done
+	if e.queue != nil && (!c.empty() || l.pending.Load() > 0) {
+		c.sync = !c.empty()
+		e.queue.add(c)
+		return
+	}
+	if !c.empty() {
+		l.pending.Add(1)
+		e.shelf.commit([]*change{c}, true)
+		l.pending.Add(-1)
+		l.promise(c)
+	}
+	done()
+}
+
+// promise notes what done is about to confirm.
+func (l *Log) promise(c *change) {
+	if w := l.engine.watermark; w != nil {
+		w.set(l.group, c.mark)
+	}
+}
+
+// ours says whether r is the receiver that Receive returned last.
+func (l *Log) ours(r *Receiver) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.mu.receiver == r
+}
+
+// take brings w into the view and returns the change that writes it, nil if the
+// log is closed.
+func (l *Log) take(w cluster.Write) *change {
+	l.mu.Lock()
+	if l.mu.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	c := &change{log: l, group: l.group}
+	if w.Install != nil {
+		l.install(c, w.Install.(*Receiver))
+	}
+	c.generation = l.mu.generation
+	l.takeHard(w.HardState)
+	l.takeEntries(c, w.Entries)
+	written := w.Install != nil || len(w.Entries) > 0 || l.promises(w.HardState)
+	if written {
+		l.writeHard(c)
+	}
+	c.mark = l.mu.mark()
+	cached := l.mu.cache.bytes
+	l.mu.Unlock()
+	l.engine.cache.trim(l, cached)
+	return c
+}
+
+// promises says whether h is more than a new commit. take has put it into the
+// view already, so what it promised is compared with what was written last.
+func (l *Log) promises(h *pb.HardState) bool {
+	return !raft.IsEmptyHardState(h) && l.mu.votes
+}
+
+// writeHard adds the hard state to c if it is not written yet.
+func (l *Log) writeHard(c *change) {
+	if l.mu.hardDirty {
+		c.hard = new(l.mu.hard)
+		l.mu.hardDirty, l.mu.votes = false, false
+	}
+}
+
+// takeHard brings a hard state into the view.
+func (l *Log) takeHard(h *pb.HardState) {
+	if raft.IsEmptyHardState(h) {
+		return
+	}
+	was := l.mu.hard
+	now := hardState{term: h.GetTerm(), vote: h.GetVote(), commit: max(h.GetCommit(), was.commit)}
+	if now.term < was.term || now.term == was.term && was.vote != 0 && now.vote != was.vote {
+		panic(fmt.Sprintf("raftlog: group %d: hard state goes from term %d vote %d to term %d vote %d", l.group, was.term, was.vote, now.term, now.vote))
+	}
+	if now == was {
+		return
+	}
+	l.mu.hard = now
+	l.mu.hardDirty = true
+	if now.term != was.term || now.vote != was.vote {
+		l.mu.votes = true
+	}
+}
+
+// takeEntries brings entries into the view and into c.
+func (l *Log) takeEntries(c *change, entries []*pb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	at := entries[0].GetIndex()
+	if at < l.mu.first || at > l.mu.last+1 || at <= l.mu.applied {
+		panic(fmt.Sprintf("raftlog: group %d: append at %d to a log of [%d,%d], of which %d is applied", l.group, at, l.mu.first, l.mu.last, l.mu.applied))
+	}
+	behind := at + uint64(len(entries))
+	if at <= l.mu.last {
+		c.cut = cluster.Range{Lo: behind, Hi: l.mu.last + 1}
+		l.mu.terms.cut(at)
+		l.mu.cache.drop(cluster.Range{Lo: at, Hi: l.mu.last + 1}, nil)
+		l.mu.version++
+	}
+	cache := l.engine.watermark != nil // mode memory has all of it anyway
+	for i, e := range entries {
+		if e.GetIndex() != at+uint64(i) || e.GetTerm() < l.mu.terms.last() {
+			panic(fmt.Sprintf("raftlog: group %d: entry %d of term %d follows %d of term %d", l.group, e.GetIndex(), e.GetTerm(), at+uint64(i)-1, l.mu.terms.last()))
+		}
+		l.mu.terms.add(e.GetIndex(), e.GetTerm())
+		if cache {
+			l.mu.cache.put(e)
+		}
+	}
+	l.mu.last = behind - 1
+	c.entries = entries
+}
+
+// install makes the receiver's generation the view and writes the switch to c.
+func (l *Log) install(c *change, r *Receiver) {
+	index, term := r.meta.GetIndex(), r.meta.GetTerm()
+	if index <= l.mu.applied {
+		panic(fmt.Sprintf("raftlog: group %d: install of a snapshot at %d, and %d is applied", l.group, index, l.mu.applied))
+	}
+	at := edge{applied: index, first: index + 1, termBefore: term, conf: r.meta.GetConfState()}
+	c.drop = l.mu.generation
+	c.record = &copyRecord{generation: r.generation, copy: l.copy}
+	c.edge = &at
+	l.mu.receiver = nil
+	l.mu.generation = r.generation
+	l.mu.applied, l.mu.first, l.mu.last, l.mu.conf = index, index+1, index, at.conf
+	l.mu.terms = terms{{from: index, term: term}}
+	l.mu.hard.commit = max(l.mu.hard.commit, index)
+	l.mu.hardDirty = true // it is written under the new generation
+	l.mu.cache.drop(cluster.Range{Lo: 0, Hi: 1<<64 - 1}, nil)
+	l.mu.version++
+}

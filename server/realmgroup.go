@@ -1,0 +1,468 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/realm/catalog"
+)
+
+// Kinds of calls between servers. Numbers are never reused.
+const (
+	callHello   uint8 = 1 // hello -> hello
+	callFound   uint8 = 2 // found -> nothing
+	callCommand uint8 = 3 // a catalog command -> catalog.Result as JSON
+	callView    uint8 = 4 // checksum of the view the caller has -> the view, when it is another
+	callCluster uint8 = 5 // cluster id -> clusterState as JSON
+)
+
+// viewFile is the cache of the realm as it was last seen, so that a server can
+// serve its clusters while no core server answers.
+const viewFile = "realm.view"
+
+// viewWait is how long a call for a newer view is held.
+const viewWait = 10 * time.Second
+
+// realmRetry spaces attempts to reach the realm group's leader.
+const realmRetry = 50 * time.Millisecond
+
+// realmMachine is the catalog as a group's machine.
+type realmMachine struct {
+	*catalog.Machine
+	changed func(*catalog.View)
+	last    *catalog.View
+	onLead  func()
+}
+
+func (m *realmMachine) Apply(e cluster.Entry, out []catalog.Result) ([]catalog.Result, error) {
+	out, err := m.Machine.Apply(e.Index, e.Term, e.Stamp, e.Commands, out)
+	m.notify()
+	return out, err
+}
+
+func (m *realmMachine) notify() {
+	if v := m.View(); v != m.last {
+		m.last = v
+		m.changed(v)
+	}
+}
+
+func (m *realmMachine) Loaded(applied uint64) error {
+	err := m.Machine.Loaded(applied)
+	if err == nil {
+		m.notify()
+	}
+	return err
+}
+
+func (m *realmMachine) Dead(func(uint64))                { /* no bodies in the realm's log */ }
+func (m *realmMachine) Live(cluster.Range, func(uint64)) { /* nor any that live on */ }
+func (m *realmMachine) Lead(uint64, cluster.Now)         { m.onLead() }
+func (m *realmMachine) Unlead()                          {}
+func (m *realmMachine) Deadline() int64                  { return 0 }
+func (m *realmMachine) Settled(bool, cluster.Now)        {}
+func (m *realmMachine) Commands(dst [][]byte, _ bool, _ cluster.Now) [][]byte {
+	return dst
+}
+
+// realmNode is this server's part in the realm: on core servers a replica of the
+// realm group, elsewhere a watcher of the core servers.
+type realmNode struct {
+	server    *Server
+	self      *CoreServer // nil on an auxiliary server
+	core      []CoreServer
+	formation *formation
+	logger    *slog.Logger
+
+	mu struct {
+		sync.Mutex
+		view   *catalog.View
+		change chan struct{} // closed when view changes
+		group  *cluster.Group[catalog.Result]
+		err    error // why this core server takes no part
+	}
+	lead chan struct{} // capacity 1: this server began to lead the realm
+}
+
+func newRealmNode(s *Server, core []CoreServer) *realmNode {
+	n := &realmNode{server: s, core: core, logger: s.logger.With("group", "realm"), lead: make(chan struct{}, 1)}
+	n.mu.change = make(chan struct{})
+	for i := range core {
+		if core[i].Name == s.config.Name {
+			n.self = &core[i]
+		}
+	}
+	if n.self != nil {
+		n.formation = newFormation(*n.self, core, s.config.Data, s.id, n.logger)
+		n.formation.found = n.create
+	}
+	if data, err := os.ReadFile(filepath.Join(s.config.Data, viewFile)); err == nil {
+		if v, err := catalog.DecodeView(data); err == nil {
+			n.mu.view = v
+		} else {
+			n.logger.Warn("cached view of the realm is not readable", "err", err)
+		}
+	}
+	return n
+}
+
+// view returns the newest view of the realm; nil before there was one.
+func (n *realmNode) view() *catalog.View {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.view
+}
+
+// watch returns the newest view and a channel that is closed when it changes.
+func (n *realmNode) watch() (*catalog.View, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.view, n.mu.change
+}
+
+func (n *realmNode) setView(v *catalog.View) {
+	n.mu.Lock()
+	n.mu.view = v
+	close(n.mu.change)
+	n.mu.change = make(chan struct{})
+	n.mu.Unlock()
+}
+
+func (n *realmNode) group() *cluster.Group[catalog.Result] {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.group
+}
+
+// failure says why this core server takes no part in the realm group.
+func (n *realmNode) failure() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.err
+}
+
+func (n *realmNode) waitingFor() string {
+	if n.formation == nil {
+		return "a core server that answers"
+	}
+	return n.formation.waitingFor()
+}
+
+func (n *realmNode) realmID() [16]byte {
+	if n.formation != nil {
+		return n.formation.realm()
+	}
+	if v := n.view(); v != nil {
+		return v.RealmID
+	}
+	return [16]byte{}
+}
+
+// create makes this core server's copy of the realm group; once more is harmless.
+func (n *realmNode) create(realmID) error {
+	voters := make([]uint64, len(n.core))
+	for i, c := range n.core {
+		voters[i] = c.ID
+	}
+	return n.server.engines.create(syncEngine, catalog.RealmGroup, n.self.ID, voters)
+}
+
+// run takes part in the realm until ctx ends.
+func (n *realmNode) run(ctx context.Context) {
+	if n.self == nil {
+		n.follow(ctx)
+		return
+	}
+	err := n.formation.run(ctx)
+	if err == nil {
+		err = n.start()
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			n.logger.Error("this core server takes no part in the realm group", "err", err)
+			n.mu.Lock()
+			n.mu.err = err
+			n.mu.Unlock()
+			n.follow(ctx)
+		}
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.lead:
+			n.found(ctx)
+		}
+	}
+}
+
+// start opens this core server's replica of the realm group.
+func (n *realmNode) start() error {
+	log, err := n.server.engines.open(syncEngine, catalog.RealmGroup)
+	if err != nil {
+		return err
+	}
+	machine := &realmMachine{Machine: catalog.New(), changed: n.setView, onLead: func() {
+		select {
+		case n.lead <- struct{}{}:
+		default:
+		}
+	}}
+	members := make([]cluster.Member, len(n.core))
+	for i, c := range n.core {
+		members[i] = cluster.Member{Replica: c.ID, Server: c.ID}
+	}
+	g, err := cluster.StartGroup(n.server.host, cluster.GroupConfig{
+		Options: cluster.Options{
+			Group: catalog.RealmGroup, ID: n.self.ID, Rank: int(n.self.ID - 1), Seed: n.server.incarnation,
+			Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10,
+		},
+		Name: "realm", Members: members, OnFail: n.server.groupFailed,
+	}, log, machine, machine)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.mu.group = g
+	n.mu.Unlock()
+	return nil
+}
+
+// found records the realm's id and core list, as the first command of a realm.
+func (n *realmNode) found(ctx context.Context) {
+	if v := n.view(); v != nil && v.Founded {
+		return
+	}
+	f := catalog.Found{RealmID: n.realmID()}
+	for _, c := range n.core {
+		f.Core = append(f.Core, catalog.CoreServer{Name: c.Name, Peer: c.Addr})
+	}
+	if r, err := propose(ctx, n.group(), f.Encode()); err != nil {
+		n.logger.Warn("founding the realm", "err", err) // the next leader does it
+	} else if r.Code != catalog.OK {
+		n.logger.Error("founding the realm", "result", r.String())
+	}
+}
+
+// follow watches the core servers, on a server that has no realm replica.
+func (n *realmNode) follow(ctx context.Context) {
+	for i := 0; ctx.Err() == nil; i++ {
+		c := n.core[i%len(n.core)]
+		if c.Name != n.server.config.Name {
+			err := n.fetch(ctx, c)
+			if err == nil {
+				i-- // ask the same again: it answers when something changed
+				continue
+			}
+			n.logger.Debug("core server does not answer", "server", c.Name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(realmRetry):
+		}
+	}
+}
+
+func (n *realmNode) fetch(ctx context.Context, c CoreServer) error {
+	var have []byte
+	if v := n.view(); v != nil {
+		have = viewSum(v.Encode())
+	}
+	ctx, cancel := context.WithTimeout(ctx, viewWait+5*time.Second)
+	defer cancel()
+	body, err := n.server.transport.CallAddress(ctx, c.Addr, callView, have)
+	if err != nil || len(body) == 0 {
+		return err
+	}
+	v, err := catalog.DecodeView(body)
+	if err != nil {
+		return err
+	}
+	n.setView(v)
+	return nil
+}
+
+// viewSum is the checksum inside an encoded view.
+func viewSum(encoded []byte) []byte { return encoded[4:8] }
+
+// cache keeps the view on disk as it changes.
+func (n *realmNode) cache(ctx context.Context) {
+	for {
+		v, changed := n.watch()
+		if v != nil && v.Founded {
+			if err := writeFile(n.server.config.Data, viewFile, v.Encode()); err != nil {
+				n.logger.Error("the view of the realm was not cached", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// onView answers a server that wants a view other than the one it has.
+func (n *realmNode) onView(ctx context.Context, have []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, viewWait)
+	defer cancel()
+	for {
+		v, changed := n.watch()
+		if v != nil && v.Founded {
+			if encoded := v.Encode(); string(viewSum(encoded)) != string(have) {
+				return encoded, nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, nil
+		}
+	}
+}
+
+// errNoRealmLeader means that nothing happened: no core server leads the realm.
+var errNoRealmLeader = errors.New("the realm group has no leader")
+
+// submit carries a command to the realm group's leader and returns its result.
+// It goes on until ctx ends while nothing happened. Commands other than Apply
+// may be repeated; for Apply an unknown outcome is returned as such.
+func (n *realmNode) submit(ctx context.Context, command []byte, repeatable bool) (catalog.Result, error) {
+	for i := 0; ; i++ {
+		r, err := n.try(ctx, i, command)
+		definite := errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, errNoRealmLeader) || errors.Is(err, cluster.ErrStopped)
+		if err == nil || !definite && !repeatable {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case <-time.After(realmRetry):
+		}
+	}
+}
+
+// try submits once: here, at the leader that this server knows, or at one core
+// server after the other.
+func (n *realmNode) try(ctx context.Context, attempt int, command []byte) (catalog.Result, error) {
+	if g := n.group(); g != nil {
+		if g.Leads() {
+			return propose(ctx, g, command)
+		}
+		leader, _ := g.Leader()
+		if leader == 0 || leader == n.self.ID {
+			return catalog.Result{}, errNoRealmLeader
+		}
+		return n.remote(ctx, n.core[leader-1].Addr, command)
+	}
+	c := n.core[attempt%len(n.core)]
+	if c.Name == n.server.config.Name {
+		return catalog.Result{}, errNoRealmLeader
+	}
+	return n.remote(ctx, c.Addr, command)
+}
+
+// answered is a result on its way between servers.
+type answered struct {
+	Result   catalog.Result `json:"result"`
+	Definite string         `json:"definite,omitempty"` // nothing happened, and why
+}
+
+func (n *realmNode) remote(ctx context.Context, addr string, command []byte) (catalog.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	body, err := n.server.transport.CallAddress(ctx, addr, callCommand, command)
+	if err != nil {
+		return catalog.Result{}, err
+	}
+	var a answered
+	if err := json.Unmarshal(body, &a); err != nil {
+		return catalog.Result{}, err
+	}
+	if a.Definite != "" {
+		return a.Result, fmt.Errorf("%w: %s", errNoRealmLeader, a.Definite)
+	}
+	return a.Result, nil
+}
+
+// onCommand carries out a command for another server if this one leads the
+// realm.
+func (n *realmNode) onCommand(ctx context.Context, command []byte) ([]byte, error) {
+	g := n.group()
+	if g == nil || !g.Leads() {
+		return json.Marshal(answered{Definite: "server " + n.server.config.Name + " does not lead the realm"})
+	}
+	r, err := propose(ctx, g, command)
+	if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrStopped) {
+		return json.Marshal(answered{Definite: err.Error()})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(answered{Result: r})
+}
+
+// register keeps this server's addresses in the realm.
+func (n *realmNode) register(ctx context.Context) {
+	want := n.server.registration()
+	for {
+		v, changed := n.watch()
+		if v != nil && v.Founded {
+			if have, ok := v.Server(want.Name); ok {
+				want.ID, want.Core = have.ID, have.Core
+				if have == want {
+					n.server.setServerID(have.ID)
+					select {
+					case <-ctx.Done():
+						return
+					case <-changed:
+					}
+					continue
+				}
+			}
+		}
+		r, err := n.submit(ctx, catalog.Register{Server: want}.Encode(), true)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil || r.Code != catalog.OK:
+			n.logger.Warn("this server is not registered with the realm", "result", r.String(), "err", err)
+		default:
+			n.server.setServerID(r.ServerID)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// realmFault translates what a realm command came to.
+func realmFault(r catalog.Result) *fault {
+	f := &fault{text: r.Detail}
+	switch r.Code {
+	case catalog.Conflict:
+		f.reason = perdurepb.Reason_REASON_REVISION_CONFLICT
+	case catalog.Invalid:
+		f.reason = perdurepb.Reason_REASON_REALM_INVALID
+		f.problems = problemsProto(r.Problems)
+		if f.text == "" {
+			f.text = fmt.Sprintf("the realm definition has %d problems; nothing was changed", len(r.Problems))
+		}
+	default:
+		f.reason = perdurepb.Reason_REASON_INVALID_ARGUMENT
+	}
+	return f
+}

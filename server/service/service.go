@@ -1,0 +1,375 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/durable/dispatch"
+	"github.com/perdure/perdure/store"
+)
+
+// ErrDiverged means that this replica's state differs from the leader's at the
+// same index: it must be replaced.
+var ErrDiverged = errors.New("service: the state of this replica differs from the leader's")
+
+// Service is one persistence service. See the package comment. The group's loop
+// owns it.
+type Service struct {
+	*store.Machine
+
+	// OnLead, if set, runs on the loop when the service begins to lead. It must
+	// not block.
+	OnLead func()
+
+	led      bool
+	term     uint64
+	durables map[uint64]*duty
+	subs     map[uint64]*Subscription
+	hot      []*duty // may have something to hand out
+	waiting  []*duty // have commands to give
+	delayed  []*duty // have a nack that waits
+	issued   []issued
+	entries  []int // internal commands of each entry issued in this term
+	ackDue   int64 // Mono; 0 nothing waits
+	ackUnset bool  // acknowledgements came since Commands last looked
+	urgent   bool  // something should go out at once
+	sessions map[uint64]int
+	upkeep   upkeep
+
+	runs []dispatch.Run      // scratch
+	next []dispatch.Delivery // scratch
+}
+
+// New returns a service with an empty machine.
+func New() *Service {
+	return &Service{Machine: store.New(), durables: map[uint64]*duty{}, subs: map[uint64]*Subscription{}, sessions: map[uint64]int{}}
+}
+
+// duty is the dispatch of one durable, from its first subscriber in this term.
+type duty struct {
+	id       uint64
+	standard bool
+	d        *dispatch.Dispatcher
+	subs     []uint64 // attached, ascending
+
+	acks     []dispatch.Run // accepted, in no command yet
+	waiters  []waiter       // for acks
+	releases []dispatch.Run
+	detached []uint64 // attachments to be ended
+	mark     uint64   // watermark wanted, 0 none
+	hot      bool
+	waits    bool
+	delays   bool
+}
+
+type waiter struct {
+	owner bool
+	done  func(owner, lost bool)
+}
+
+// issued is a command of the service's own that is on its way. All that were
+// issued in a term are applied in order.
+type issued struct {
+	duty     *duty
+	settled  []dispatch.Run
+	released []dispatch.Run
+	waiters  []waiter
+}
+
+// Apply implements [cluster.Machine].
+func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, error) {
+	from := len(out)
+	out, err := s.Machine.Apply(e.Index, e.Term, e.Stamp, e.Commands, e.Offsets, out)
+	if err != nil {
+		return out, err
+	}
+	for _, r := range out[from:] {
+		if r.Code == store.Diverged {
+			return out, fmt.Errorf("%w: %s", ErrDiverged, r.Detail)
+		}
+	}
+	s.upkeep.applied(len(e.Commands))
+	if !s.led || e.Term != s.term {
+		// Whoever leads next begins from the record, and asks nobody.
+		s.Machine.Touched()
+		s.Machine.Removed()
+		s.Machine.Attached()
+		return out, nil
+	}
+	if len(e.Commands) > 0 {
+		s.applied()
+	}
+	s.Machine.Attached() // subscribers attach themselves, after it was applied
+	for _, id := range s.Machine.Touched() {
+		if t := s.durables[id]; t != nil {
+			t.d.Added()
+			s.heat(t)
+		}
+	}
+	for _, id := range s.Machine.Removed() {
+		s.removed(id)
+	}
+	return out, nil
+}
+
+// applied tells the dispatchers about the service's own commands of an entry.
+func (s *Service) applied() {
+	n := s.entries[0]
+	s.entries = s.entries[1:]
+	for i := range n {
+		is := s.issued[i]
+		s.issued[i] = issued{}
+		if is.duty == nil {
+			continue
+		}
+		for _, r := range is.settled {
+			is.duty.d.Gone(r.First, r.Last)
+		}
+		for _, r := range is.released {
+			is.duty.d.Released(r.First, r.Last)
+		}
+		for _, w := range is.waiters {
+			w.done(w.owner, false)
+		}
+		s.heat(is.duty)
+	}
+	s.issued = s.issued[n:]
+}
+
+// removed ends the subscriptions of a durable that is no more.
+func (s *Service) removed(id uint64) {
+	t := s.durables[id]
+	if t == nil {
+		return
+	}
+	for _, sub := range slices.Clone(t.subs) {
+		s.end(sub, perdurepb.Reason_REASON_DURABLE_DELETED)
+	}
+	delete(s.durables, id)
+	t.acks, t.releases, t.mark, t.detached = nil, nil, 0, nil
+	for _, w := range t.waiters {
+		w.done(w.owner, false)
+	}
+	t.waiters = nil
+}
+
+// Lead implements [cluster.Leading].
+func (s *Service) Lead(term uint64, now cluster.Now) {
+	s.led, s.term = true, term
+	s.upkeep.lead(now)
+	if s.OnLead != nil {
+		s.OnLead()
+	}
+}
+
+// Unlead implements [cluster.Leading]: everybody looks for the new leader.
+func (s *Service) Unlead() {
+	s.led = false
+	waiters := []waiter{}
+	for _, is := range s.issued {
+		waiters = append(waiters, is.waiters...)
+	}
+	for _, id := range sorted(s.durables) {
+		waiters = append(waiters, s.durables[id].waiters...)
+	}
+	for _, id := range sorted(s.subs) {
+		s.subs[id].Ended(perdurepb.Reason_REASON_NOT_LEADER)
+	}
+	for _, w := range waiters {
+		w.done(w.owner, true)
+	}
+	clear(s.durables)
+	clear(s.subs)
+	clear(s.sessions)
+	s.hot, s.waiting, s.delayed, s.issued, s.entries = nil, nil, nil, nil, nil
+	s.ackDue, s.ackUnset, s.urgent = 0, false, false
+}
+
+// Leads reports whether the service may be asked to attach, and the term.
+func (s *Service) Leads() (term uint64, ok bool) { return s.term, s.led }
+
+// Attach adds a subscriber with its first credit. On a standard durable it
+// replaces the present one, which is told; the caller has had an attachment
+// applied before.
+func (s *Service) Attach(sub *Subscription, credit dispatch.Credit) error {
+	if !s.led {
+		return cluster.ErrNotLeader
+	}
+	t, err := s.dutyOf(sub.Durable)
+	if err != nil {
+		return err
+	}
+	if t.standard {
+		for _, other := range slices.Clone(t.subs) {
+			if s.subs[other].Attach > sub.Attach {
+				return ErrForceClosed
+			}
+			s.end(other, perdurepb.Reason_REASON_FORCE_CLOSED)
+		}
+	}
+	if err := t.d.Attach(sub.ID, credit); err != nil {
+		return err
+	}
+	s.subs[sub.ID] = sub
+	at, _ := slices.BinarySearch(t.subs, sub.ID)
+	t.subs = slices.Insert(t.subs, at, sub.ID)
+	s.heat(t)
+	return nil
+}
+
+// ErrForceClosed means that a newer attachment of a standard durable won.
+var ErrForceClosed = errors.New("service: a newer subscriber has the durable")
+
+// Subscribed reports whether process has a subscriber of a durable.
+func (s *Service) Subscribed(durable, process uint64) bool {
+	t := s.durables[durable]
+	return t != nil && slices.ContainsFunc(t.subs, func(id uint64) bool { return s.subs[id].Process == process })
+}
+
+func (s *Service) dutyOf(durable uint64) (*duty, error) {
+	if t := s.durables[durable]; t != nil {
+		return t, nil
+	}
+	src, kind, ok := newSource(s.Machine, durable)
+	if !ok {
+		return nil, fmt.Errorf("service: durable %d does not exist", durable)
+	}
+	t := &duty{id: durable, standard: kind == dispatch.Standard, d: dispatch.New(kind, src)}
+	s.durables[durable] = t
+	return t, nil
+}
+
+// end removes a subscriber that did not ask for it.
+func (s *Service) end(id uint64, why perdurepb.Reason) {
+	sub := s.subs[id]
+	s.Detach(id)
+	sub.Ended(why)
+}
+
+// Detach removes a subscriber; what it held goes to others at once. One that is
+// not attached is ignored.
+func (s *Service) Detach(id uint64) {
+	sub := s.subs[id]
+	if sub == nil {
+		return
+	}
+	delete(s.subs, id)
+	t := s.durables[sub.Durable]
+	if at, ok := slices.BinarySearch(t.subs, id); ok {
+		t.subs = slices.Delete(t.subs, at, at+1)
+	}
+	t.releases = t.d.Detach(id, t.releases)
+	if sub.Attach != 0 {
+		t.detached = append(t.detached, sub.Attach)
+	}
+	s.want(t, true)
+	s.heat(t)
+}
+
+// Grant gives a subscriber more credit.
+func (s *Service) Grant(id uint64, credit dispatch.Credit) {
+	if sub := s.subs[id]; sub != nil {
+		t := s.durables[sub.Durable]
+		t.d.Grant(id, credit)
+		s.heat(t)
+	}
+}
+
+// Settle takes what a subscriber says about deliveries. A subscription that is
+// over owns nothing.
+func (s *Service) Settle(id uint64, m Settlement, now cluster.Now) {
+	sub := s.subs[id]
+	if sub == nil {
+		if m.Done != nil {
+			m.Done(false, !s.led)
+		}
+		return
+	}
+	t := s.durables[sub.Durable]
+	owner, before := true, len(t.acks)
+	for _, r := range m.Acks {
+		var v dispatch.Verdict
+		t.acks, v = t.d.Ack(id, r.First, r.Last, t.acks)
+		owner = owner && v == dispatch.OK
+	}
+	for _, n := range m.Nacks {
+		var v dispatch.Verdict
+		notBefore := int64(0)
+		if n.Delay > 0 {
+			notBefore = now.Mono + n.Delay
+		}
+		from := len(t.releases)
+		t.releases, v = t.d.Nack(id, n.First, n.Last, notBefore, t.releases)
+		owner = owner && v == dispatch.OK
+		if len(t.releases) > from {
+			s.want(t, true)
+		}
+	}
+	if len(t.acks) > before {
+		s.want(t, m.Done != nil)
+		s.ackUnset = true
+	}
+	if m.Done != nil {
+		if len(t.acks) > before {
+			t.waiters = append(t.waiters, waiter{owner, m.Done})
+		} else {
+			m.Done(owner, false)
+		}
+	}
+	s.heat(t)
+}
+
+// Unacked is how many messages subscribers of a durable hold, and how many
+// subscribers there are.
+func (s *Service) Unacked(durable uint64) (held, subscribers uint64) {
+	if t := s.durables[durable]; t != nil {
+		return t.d.Held().Held, uint64(len(t.subs))
+	}
+	return 0, 0
+}
+
+// Keep keeps a publisher session alive while its publisher is connected; Drop
+// undoes one Keep.
+func (s *Service) Keep(session uint64) { s.sessions[session]++ }
+
+// Drop undoes one Keep.
+func (s *Service) Drop(session uint64) {
+	if s.sessions[session]--; s.sessions[session] <= 0 {
+		delete(s.sessions, session)
+	}
+}
+
+func (s *Service) heat(t *duty) {
+	if !t.hot {
+		t.hot = true
+		s.hot = append(s.hot, t)
+	}
+}
+
+func (s *Service) want(t *duty, urgent bool) {
+	s.urgent = s.urgent || urgent
+	if !t.waits {
+		t.waits = true
+		s.waiting = append(s.waiting, t)
+	}
+}
+
+func sorted[V any](m map[uint64]V) []uint64 {
+	ids := make([]uint64, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Live implements [cluster.Machine].
+func (s *Service) Live(r cluster.Range, yield func(index uint64)) { s.Machine.Live(r.Lo, r.Hi, yield) }
+
+var (
+	_ cluster.Machine[store.Result] = (*Service)(nil)
+	_ cluster.Leading               = (*Service)(nil)
+)
