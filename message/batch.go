@@ -22,9 +22,8 @@ type Batch struct {
 	body     []byte // uncompressed; nil if lazy is set
 	lazy     *lazyBody
 	count    int
-	namesAt  int // in head: the bytes of names
+	dict     dictionary
 	partsAt  int // in head: the first part
-	names    int // in the dictionary
 	stride   int // of the directory
 	hasParts bool
 }
@@ -114,29 +113,9 @@ func (b Batch) parse(h *BatchHeader) (Batch, error) {
 // parseDictionary finds the names behind the directory, and the parts behind
 // the names.
 func (b *Batch) parseDictionary() error {
-	dict := b.head[b.partsAt:]
-	if len(dict) < 2 {
-		return corruptf("the dictionary is cut off")
-	}
-	b.names = int(binary.LittleEndian.Uint16(dict))
-	table := 2 + 2*b.names
-	if b.names > MaxNames || len(dict) < table {
-		return corruptf("dictionary of %d names in %d bytes", b.names, len(dict))
-	}
-	end := 0
-	for at := 2; at < table; at += 2 {
-		next := int(binary.LittleEndian.Uint16(dict[at:]))
-		if next <= end || next-end > MaxNameLen {
-			return corruptf("name %d of the dictionary has %d bytes", at/2-1, next-end)
-		}
-		end = next
-	}
-	if len(dict)-table < end {
-		return corruptf("the dictionary is cut off")
-	}
-	b.namesAt = b.partsAt + table
-	b.partsAt = b.namesAt + end
-	return nil
+	dict, rest, err := parseDictionary(b.head[b.partsAt:])
+	b.dict, b.partsAt = dict, len(b.head)-len(rest)
+	return err
 }
 
 // ascends reports whether the ends at the given offset of each directory
@@ -196,21 +175,11 @@ func (b Batch) HasControl() bool {
 func (b Batch) Opaque() bool { return !b.hasParts }
 
 // Names returns the number of names in the dictionary.
-func (b Batch) Names() int { return b.names }
+func (b Batch) Names() int { return b.dict.names }
 
 // Name returns a name of the dictionary. It shares the bytes of the batch. It
 // panics if n is not below Names.
-func (b Batch) Name(n int) string { return text(b.name(n)) }
-
-// name returns the bytes of a name of the dictionary.
-func (b *Batch) name(n int) []byte {
-	table := b.head[b.namesAt-2*b.names : b.namesAt]
-	start, end := 0, int(binary.LittleEndian.Uint16(table[2*n:]))
-	if n > 0 {
-		start = int(binary.LittleEndian.Uint16(table[2*n-2:]))
-	}
-	return b.head[b.namesAt+start : b.namesAt+end]
-}
+func (b Batch) Name(n int) string { return text(b.dict.name(n)) }
 
 // bounds returns where entry i begins and ends, read at the given offset of
 // the directory entries.

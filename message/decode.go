@@ -60,7 +60,7 @@ func (b *Batch) decodePart(p []byte, m *Message) {
 			m.Headers = make([]Header, 0, n)
 		}
 		for range n {
-			name := b.Name(r.uvarint())
+			name := text(b.dict.name(r.uvarint()))
 			m.Headers = append(m.Headers, Header{name, text(r.prefixed())})
 		}
 	}
@@ -72,9 +72,9 @@ func (b *Batch) decodeFields(r *reader, fields []Field) []Field {
 		fields = make([]Field, 0, n)
 	}
 	for range n {
-		name := b.Name(r.uvarint())
-		kind := Kind(r.byte())
-		fields = append(fields, Field{name, b.decodeValue(kind, r.prefixed())})
+		number, kind, raw, rest, _ := field(r.b)
+		r.b = rest
+		fields = append(fields, Field{text(b.dict.name(number)), b.decodeValue(kind, raw)})
 	}
 	return fields
 }
@@ -147,82 +147,4 @@ func (b Batch) Control(i int) (ttl, deliverAt int64, key []byte) {
 		key = r.prefixed()
 	}
 	return ttl, deliverAt, key
-}
-
-// FieldReader steps through the top level fields of one message without
-// decoding or allocating. Of a part that is damaged it yields what comes
-// before the damage.
-type FieldReader struct {
-	batch  *Batch
-	r      reader
-	left   int
-	number int
-	kind   Kind
-	raw    []byte
-}
-
-// Fields returns a reader of the fields of message i. It panics if i is not
-// below Count.
-func (b *Batch) Fields(i int) FieldReader {
-	f := FieldReader{batch: b, r: reader{b: b.part(i)}}
-	contents := f.r.byte()
-	if contents&hasFields == 0 {
-		return f
-	}
-	if contents&hasTTL != 0 {
-		f.r.bytes(8)
-	}
-	if contents&hasDeliverAt != 0 {
-		f.r.bytes(8)
-	}
-	if contents&hasKey != 0 {
-		f.r.prefixed()
-	}
-	f.left = f.r.uvarint()
-	return f
-}
-
-// Next goes to the next field and reports whether there is one.
-func (f *FieldReader) Next() bool {
-	if f.left <= 0 {
-		return false
-	}
-	f.left--
-	f.number = f.r.uvarint()
-	f.kind = Kind(f.r.byte())
-	f.raw = f.r.prefixed()
-	if f.r.failed || f.number >= f.batch.names {
-		f.left = 0
-		return false
-	}
-	return true
-}
-
-// Number returns the field's name as its number in the dictionary.
-func (f *FieldReader) Number() int { return f.number }
-
-// Name returns the field's name, sharing the bytes of the batch.
-func (f *FieldReader) Name() string { return f.batch.Name(f.number) }
-
-// Kind returns the kind of the field's value.
-func (f *FieldReader) Kind() Kind { return f.kind }
-
-// Raw returns the encoded value, sharing the bytes of the batch.
-func (f *FieldReader) Raw() []byte { return f.raw }
-
-// Int returns an int64 value; false if the value is of another kind.
-func (f *FieldReader) Int() (int64, bool) {
-	if f.kind != KindInt64 || len(f.raw) != 8 {
-		return 0, false
-	}
-	return int64(binary.LittleEndian.Uint64(f.raw)), true
-}
-
-// Text returns the bytes of a string value, sharing the bytes of the batch;
-// false if the value is of another kind.
-func (f *FieldReader) Text() ([]byte, bool) {
-	if f.kind != KindString {
-		return nil, false
-	}
-	return f.raw, true
 }

@@ -9,9 +9,12 @@ import (
 )
 
 // gen makes random messages from a seed.
-type gen struct{ *rand.Rand }
+type gen struct {
+	*rand.Rand
+	finite bool // no NaN and infinities, which JSON does not have
+}
 
-func newGen(seed uint64) gen { return gen{rand.New(rand.NewPCG(seed, 1))} }
+func newGen(seed uint64) gen { return gen{Rand: rand.New(rand.NewPCG(seed, 1))} }
 
 func (g gen) text(limit int) string {
 	alphabet := []rune("abcxyz 0189\"\\\n\x00äß€😀")
@@ -107,7 +110,7 @@ func (g gen) value(depth int) Value {
 
 func (g gen) float() float64 {
 	special := []float64{0, math.Copysign(0, -1), math.Inf(1), math.NaN(), 1, -2.5, 1e300}
-	if i := g.IntN(2 * len(special)); i < len(special) {
+	if i := g.IntN(2 * len(special)); i < len(special) && !g.finite {
 		return special[i]
 	}
 	return g.NormFloat64()

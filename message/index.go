@@ -131,17 +131,23 @@ func (x *Index) match(b *Batch, i int, files []*fieldFile, dst []uint64) []uint6
 			dst = append(dst, e.key)
 		}
 	}
-	if len(x.fields) > 0 {
-		for r := b.Fields(i); r.Next(); {
-			var f *fieldFile
-			if files != nil {
-				f = files[r.number]
-			} else {
-				f = x.fields[string(b.name(r.number))]
-			}
-			if f != nil {
-				dst = f.match(b, i, &r, dst)
-			}
+	if len(x.fields) == 0 {
+		return ascending(dst, start)
+	}
+	for fields, n := b.fields(i); n > 0; n-- {
+		number, kind, raw, rest, ok := field(fields)
+		if !ok || number >= b.dict.names {
+			break
+		}
+		fields = rest
+		var f *fieldFile
+		if files != nil {
+			f = files[number]
+		} else {
+			f = x.fields[string(b.dict.name(number))]
+		}
+		if f != nil {
+			dst = f.match(b, i, kind, raw, dst)
 		}
 	}
 	return ascending(dst, start)
@@ -162,11 +168,11 @@ func ascending(dst []uint64, start int) []uint64 {
 }
 
 // match appends the keys of those filed under one field that match.
-func (f *fieldFile) match(b *Batch, i int, r *FieldReader, dst []uint64) []uint64 {
+func (f *fieldFile) match(b *Batch, i int, kind Kind, raw []byte, dst []uint64) []uint64 {
 	var same []*filed
-	if s, ok := r.Text(); ok {
-		same = f.texts[string(s)]
-	} else if n, ok := r.Int(); ok {
+	if kind == KindString {
+		same = f.texts[string(raw)]
+	} else if n, ok := intValue(kind, raw); ok {
 		same = f.nums[n]
 	}
 	for _, list := range [...][]*filed{same, f.present} {

@@ -182,12 +182,17 @@ func (m *Matcher) Match(b Batch, i int) bool {
 
 func (m *Matcher) match(b *Batch, i int) bool {
 	var met uint64 // a bit for each term; MaxMatcherTerms are that many
-	for f := b.Fields(i); f.Next(); {
-		k := m.find(b.name(f.number))
+	for fields, n := b.fields(i); n > 0; n-- {
+		number, kind, raw, rest, ok := field(fields)
+		if !ok || number >= b.dict.names {
+			break
+		}
+		fields = rest
+		k := m.find(b.dict.name(number))
 		if k < 0 {
 			continue
 		}
-		if !m.terms[k].accepts(&f) {
+		if !m.terms[k].accepts(kind, raw) {
 			return false
 		}
 		met |= 1 << k
@@ -211,23 +216,28 @@ func (m *Matcher) find(name []byte) int {
 		}
 		return -1
 	}
-	k, found := slices.BinarySearchFunc(m.terms, name, func(t term, name []byte) int {
-		return cmp.Compare(t.name, text(name))
-	})
-	if !found {
-		return -1
+	// By hand: with slices.BinarySearchFunc the batch would escape to the heap.
+	low, high := 0, len(m.terms)
+	for low < high {
+		if mid := (low + high) / 2; m.terms[mid].name < string(name) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
 	}
-	return k
+	if low < len(m.terms) && m.terms[low].name == string(name) {
+		return low
+	}
+	return -1
 }
 
 // accepts reports whether a field of the term's name satisfies it.
-func (t *term) accepts(f *FieldReader) bool {
+func (t *term) accepts(kind Kind, raw []byte) bool {
 	switch t.op {
 	case opString:
-		s, ok := f.Text()
-		return ok && string(s) == t.text
+		return kind == KindString && string(raw) == t.text
 	case opInt:
-		n, ok := f.Int()
+		n, ok := intValue(kind, raw)
 		return ok && n == t.num
 	default:
 		return t.op == opPresent

@@ -2,6 +2,8 @@ package message
 
 import (
 	"bytes"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -153,4 +155,23 @@ func (m *Message) hasControl() bool {
 // opaque reports whether the message is nothing but a body.
 func (m *Message) opaque() bool {
 	return len(m.Fields) == 0 && len(m.Headers) == 0 && !m.hasControl()
+}
+
+// Clone returns a copy of m that shares no memory with it.
+func (m *Message) Clone() *Message {
+	if m == nil {
+		return nil
+	}
+	c := *m
+	c.Body = bytes.Clone(m.Body)
+	c.Key = strings.Clone(m.Key)
+	c.Headers = slices.Clone(m.Headers)
+	for i, h := range c.Headers {
+		c.Headers[i] = Header{strings.Clone(h.Name), strings.Clone(h.Value)}
+	}
+	c.Fields = slices.Clone(m.Fields)
+	for i, f := range c.Fields {
+		c.Fields[i] = Field{strings.Clone(f.Name), f.Value.clone()}
+	}
+	return &c
 }

@@ -16,8 +16,8 @@ func (s *Search) Start(x *Index, b Batch) {
 	s.index, s.batch = x, b
 	clear(s.files)
 	s.files = s.files[:0]
-	for n := range b.names {
-		s.files = append(s.files, x.fields[string(b.name(n))])
+	for n := range b.dict.names {
+		s.files = append(s.files, x.fields[string(b.dict.name(n))])
 	}
 }
 

@@ -70,11 +70,11 @@ func (b *Batch) checkSizes(maxMessage int) error {
 func (b *Batch) checkNames() error {
 	const few = 32
 	var set map[string]struct{}
-	if b.names > few {
-		set = make(map[string]struct{}, b.names)
+	if b.dict.names > few {
+		set = make(map[string]struct{}, b.dict.names)
 	}
-	for n := range b.names {
-		name := b.name(n)
+	for n := range b.dict.names {
+		name := b.dict.name(n)
 		if err := ValidName(text(name)); err != nil {
 			return err
 		}
@@ -84,7 +84,7 @@ func (b *Batch) checkNames() error {
 			set[text(name)] = struct{}{}
 		} else {
 			for k := range n {
-				twice = twice || string(b.name(k)) == string(name)
+				twice = twice || string(b.dict.name(k)) == string(name)
 			}
 		}
 		if twice {
@@ -168,17 +168,23 @@ func (c *checker) count(r *reader, size int) (int, error) {
 	return n, nil
 }
 
-// member reads a name and checks that it is used once.
-func (c *checker) member(r *reader, used *nameSet) ([]byte, error) {
-	n := r.uvarint()
-	if r.failed || n >= c.batch.names {
-		return nil, corruptf("name %d of %d", n, c.batch.names)
+// member checks that a name exists and is used once.
+func (c *checker) member(n int, used *nameSet) error {
+	if n >= c.batch.dict.names {
+		return corruptf("name %d of %d", n, c.batch.dict.names)
 	}
-	name := c.batch.name(n)
 	if !used.add(uint16(n)) {
-		return name, ErrDuplicate
+		return ErrDuplicate
 	}
-	return name, nil
+	return nil
+}
+
+// name returns a name for an error.
+func (c *checker) name(n int) []byte {
+	if n >= c.batch.dict.names {
+		return nil
+	}
+	return c.batch.dict.name(n)
 }
 
 func (c *checker) fields(r *reader, depth int) error {
@@ -191,13 +197,16 @@ func (c *checker) fields(r *reader, depth int) error {
 	}
 	var used nameSet
 	for range n {
-		name, err := c.member(r, &used)
-		if err == nil {
-			kind := Kind(r.byte())
-			err = c.value(kind, r.prefixed(), r.failed, depth)
+		number, kind, raw, rest, ok := field(r.b)
+		if !ok {
+			return corruptf("a field is cut off")
 		}
-		if err != nil {
-			return fmt.Errorf("field %q: %w", name, err)
+		r.b = rest
+		if err := c.member(number, &used); err != nil {
+			return fmt.Errorf("field %q: %w", c.name(number), err)
+		}
+		if err := c.value(kind, raw, depth); err != nil {
+			return fmt.Errorf("field %q: %w", c.name(number), err)
 		}
 	}
 	return nil
@@ -210,43 +219,45 @@ func (c *checker) headers(r *reader) error {
 	}
 	var used nameSet
 	for range n {
-		name, err := c.member(r, &used)
-		if err == nil {
-			if value := r.prefixed(); r.failed {
-				err = corruptf("value is cut off")
-			} else if !utf8.Valid(value) {
-				err = ErrUTF8
-			}
+		number := r.uvarint()
+		value := r.prefixed()
+		if r.failed {
+			return corruptf("a header is cut off")
+		}
+		err := c.member(number, &used)
+		if err == nil && !utf8.Valid(value) {
+			err = ErrUTF8
 		}
 		if err != nil {
-			return fmt.Errorf("header %q: %w", name, err)
+			return fmt.Errorf("header %q: %w", c.name(number), err)
 		}
 	}
 	return nil
 }
 
 // value checks the encoded value of a field.
-func (c *checker) value(kind Kind, v []byte, failed bool, depth int) error {
-	if failed || !kind.valid() {
-		return corruptf("%v value that is unknown or cut off", kind)
+func (c *checker) value(kind Kind, v []byte, depth int) error {
+	if !kind.valid() {
+		return corruptf("value of kind %#x", uint8(kind))
 	}
 	if kind&KindArray != 0 {
 		return c.array(kind, v, depth)
 	}
-	if size := fixedSize(kind); size > 0 && size != len(v) {
-		return corruptf("%v value of %d bytes", kind, len(v))
-	}
 	switch kind {
+	case KindBytes:
+		return nil
 	case KindString:
 		if !utf8.Valid(v) {
 			return ErrUTF8
 		}
+		return nil
 	case KindMessage:
 		return c.nested(v, depth+1)
-	default:
-		return checkFixed(kind, v)
 	}
-	return nil
+	if len(v) != fixedSize(kind) {
+		return corruptf("%v value of %d bytes", kind, len(v))
+	}
+	return checkFixed(kind, v)
 }
 
 func (c *checker) array(kind Kind, v []byte, depth int) error {

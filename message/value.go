@@ -1,8 +1,10 @@
 package message
 
 import (
+	"bytes"
 	"math"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 )
@@ -231,6 +233,44 @@ func (v Value) Equal(w Value) bool {
 
 // String describes the value for logs and tests: as JSON where JSON has it.
 func (v Value) String() string { return string(v.appendJSON(nil)) }
+
+// clone returns a copy that shares no memory with v.
+func (v Value) clone() Value {
+	switch v.kind {
+	case KindString:
+		s, _ := v.AsString()
+		return String(strings.Clone(s))
+	case KindBytes:
+		return cloneSlice(v, func(b byte) byte { return b })
+	case KindMessage:
+		m, _ := v.AsNested()
+		return Nested(m.Clone())
+	case KindStrings:
+		return cloneSlice(v, strings.Clone)
+	case KindInt64s:
+		return cloneSlice(v, func(n int64) int64 { return n })
+	case KindFloat64s:
+		return cloneSlice(v, func(f float64) float64 { return f })
+	case KindBools:
+		return cloneSlice(v, func(b bool) bool { return b })
+	case KindBytesArray:
+		return cloneSlice(v, bytes.Clone)
+	case KindTimes:
+		return cloneSlice(v, func(t time.Time) time.Time { return t })
+	case KindMessageArray:
+		return cloneSlice(v, (*Message).Clone)
+	}
+	return v
+}
+
+func cloneSlice[T any](v Value, one func(T) T) Value {
+	s, _ := sliceOf[T](v, v.kind)
+	c := make([]T, len(s))
+	for i := range s {
+		c[i] = one(s[i])
+	}
+	return sliceValue(v.kind, c)
+}
 
 func sliceValue[T any](kind Kind, s []T) Value {
 	return Value{kind: kind, num: uint64(len(s)), ptr: unsafe.Pointer(unsafe.SliceData(s))}
