@@ -229,6 +229,9 @@ func isRetryable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded)
 }
 
+// mayResume reports whether a stream that ended with err is worth opening again.
+func mayResume(err error) bool { return isRetryable(err) || errors.Is(err, ErrInternal) }
+
 // leaderHint returns the address that an error names as the leader's, or "".
 func leaderHint(err error) string {
 	var e *Error

@@ -61,10 +61,18 @@ type seeking struct {
 	retry    time.Duration // from now on; RetryNever is a single round
 	hint     string        // who to try before asking anybody, or ""
 	avoid    string        // who to try last, or ""
+	resumes  bool          // it worked before: what may be passing is waited for
 	// try is called with one address after the other until it returns nil.
 	try func(ctx context.Context, address string) error
 	// failed is told why a round failed, before the next one.
 	failed func(error)
+}
+
+// lagging reports whether err is what a server says that has not heard of the
+// realm's newest revision yet. Whether an endpoint exists, resolve decides.
+func (s *seeking) lagging(err error) bool {
+	return errors.Is(err, ErrNoSuchEndpoint) || errors.Is(err, ErrNoSuchStore) ||
+		s.resumes && errors.Is(err, ErrAlreadySubscribed) // our last stream is not gone there yet
 }
 
 // seek looks for the leader of an endpoint's store until s.try accepts it. It
@@ -155,7 +163,14 @@ func (c *Client) round(ctx context.Context, s *seeking) error {
 		}
 		tried = append(tried, address)
 		err := s.try(ctx, address)
-		if err == nil || ctx.Err() != nil || !isRetryable(err) {
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var e *Error
+		if errors.As(err, &e) && (s.lagging(err) || s.resumes && errors.Is(err, ErrInternal)) {
+			e.Retryable = true
+		}
+		if !isRetryable(err) {
 			return err
 		}
 		if trouble == nil || errors.Is(trouble, ErrUnavailable) {

@@ -57,7 +57,7 @@ func (p *Publisher) run(l *publishLink) {
 		p.mu.Lock()
 		down := p.mu.down
 		p.mu.Unlock()
-		if !isRetryable(down) {
+		if !mayResume(down) {
 			p.fail(down)
 			return
 		}
@@ -76,11 +76,11 @@ func (p *Publisher) run(l *publishLink) {
 func (p *Publisher) connect(ctx context.Context, retry time.Duration, down error) (*publishLink, error) {
 	var l *publishLink
 	s := seeking{
-		endpoint: p.endpoint, retry: retry, hint: leaderHint(down),
+		endpoint: p.endpoint, retry: retry, hint: leaderHint(down), resumes: down != nil,
 		try: func(ctx context.Context, address string) (err error) {
 			l, err = p.openAt(ctx, address)
-			if errors.Is(err, ErrSessionUnknown) || errors.Is(err, ErrEpochChanged) {
-				// The next try opens a new session here.
+			if errors.Is(err, ErrSessionUnknown) || errors.Is(err, ErrEpochChanged) || errors.Is(err, ErrNoSuchStore) {
+				// The session is gone, or its store. The next try opens a new one.
 				p.forgetSession(err)
 				l, err = p.openAt(ctx, address)
 			}
@@ -265,13 +265,14 @@ func (p *Publisher) expire() {
 }
 
 // kick sends what may go now: by itself if nothing is in flight, so that sending
-// cannot block; else the sender is woken.
+// cannot block; else the sender is woken. Nobody knows what is in flight to an
+// endpoint that confirms nothing.
 func (p *Publisher) kick() {
 	l := p.mu.link
 	if l == nil || l.sending || !p.ready() {
 		return
 	}
-	if l.inFlight > 0 || len(p.mu.win.batches) > 1 {
+	if l.opened.Noconfirm || l.inFlight > 0 || len(p.mu.win.batches) > 1 {
 		l.nudge()
 		return
 	}
@@ -316,10 +317,11 @@ func (p *Publisher) sendNext(l *publishLink) {
 	err := l.stream.Send(&l.request)
 	p.mu.Lock()
 	l.sending = false
-	if err == nil && l.opened.Noconfirm {
-		b.finish(p.mu.receipt, nil)
-	}
 	// A failed Send has cancelled the stream; receive finds out why.
+	if err == nil && l.opened.Noconfirm && len(p.mu.win.batches) > 0 {
+		l.inFlight--
+		p.settle(p.mu.win.confirm(), p.mu.receipt, nil)
+	}
 }
 
 // sendLoop sends what is ready when woken, and heartbeats.
@@ -365,7 +367,7 @@ func (p *Publisher) receive(l *publishLink) error {
 			return l.reason(err)
 		}
 		l.heard()
-		if len(l.received.Outcomes) == 0 {
+		if len(l.received.Outcomes) == 0 || l.opened.Noconfirm {
 			continue
 		}
 		p.mu.Lock()
@@ -410,11 +412,15 @@ func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
 		return err
 	case perdurepb.Reason_REASON_STORE_FULL, perdurepb.Reason_REASON_OVERLOADED:
 		w.reject()
-		if !l.opened.Noconfirm && p.retryLater(l) {
+		if p.retryLater(l) {
 			return nil
 		}
-	case perdurepb.Reason_REASON_SEQUENCE_GAP, perdurepb.Reason_REASON_ABORTED:
-		// The numbers differ from the server's. It tells them on opening.
+	case perdurepb.Reason_REASON_ABORTED:
+		// The attempt was closed by a rejection that the last stream saw.
+		w.reject()
+		return nil
+	case perdurepb.Reason_REASON_SEQUENCE_GAP:
+		// The numbers differ from the server's, which tells them on opening.
 		err.Retryable = true
 		return err
 	default:

@@ -48,7 +48,7 @@ func (s *Subscription) run(l *subscribeLink) {
 		case s.ctx.Err() != nil || closing:
 			s.end(ErrClosed)
 			return
-		case !isRetryable(err) || s.cfg.retry == RetryNever:
+		case !mayResume(err) || s.cfg.retry == RetryNever:
 			s.c.cfg.log.Error("subscription ended", "endpoint", s.endpoint, "durable", l.opened.Durable, "err", err)
 			s.end(err)
 			return
@@ -69,14 +69,9 @@ func (s *Subscription) run(l *subscribeLink) {
 func (s *Subscription) connect(ctx context.Context, down error) (*subscribeLink, error) {
 	var l *subscribeLink
 	seek := seeking{
-		endpoint: s.endpoint, retry: s.cfg.retry, hint: leaderHint(down),
+		endpoint: s.endpoint, retry: s.cfg.retry, hint: leaderHint(down), resumes: down != nil,
 		try: func(ctx context.Context, address string) (err error) {
 			l, err = s.openAt(ctx, address)
-			var e *Error
-			if down != nil && errors.Is(err, ErrAlreadySubscribed) && errors.As(err, &e) {
-				// It has not noticed yet that our last stream is gone.
-				e.Retryable = true
-			}
 			return err
 		},
 	}
@@ -248,7 +243,9 @@ func (s *Subscription) receive(l *subscribeLink) error {
 		case frame.Error != nil:
 			return errorOf(frame.Error)
 		case frame.Settled != nil:
-			s.confirmed(frame.Settled)
+			if err := s.confirmed(frame.Settled); err != nil {
+				return err
+			}
 		case frame.Delivery != nil:
 			if err := s.deliver(l, frame); err != nil {
 				return err
@@ -257,11 +254,16 @@ func (s *Subscription) receive(l *subscribeLink) error {
 	}
 }
 
-// confirmed takes the answer to a settlement.
-func (s *Subscription) confirmed(f *perdurepb.Settled) {
+// confirmed takes the answer to a settlement. An error ends the stream; the
+// next one settles again.
+func (s *Subscription) confirmed(f *perdurepb.Settled) error {
 	var err error
 	if f.Error != nil {
-		err = errorOf(f.Error)
+		refused := errorOf(f.Error)
+		if refused.Retryable {
+			return refused
+		}
+		err = refused
 		s.c.cfg.log.Debug("settlement refused", "endpoint", s.endpoint, "err", err)
 	}
 	s.mu.Lock()
@@ -275,6 +277,7 @@ func (s *Subscription) confirmed(f *perdurepb.Settled) {
 	if s.mu.ledger.idle() {
 		s.wakeQuiescing()
 	}
+	return nil
 }
 
 // deliver puts a frame of messages into the queue.
