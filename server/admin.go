@@ -78,9 +78,13 @@ func (s *Server) ApplyRealm(ctx context.Context, m *perdurepb.ApplyRealmRequest)
 	if err := s.forming(); err != nil {
 		return nil, err
 	}
-	r, err := s.realm.submit(ctx, catalog.Apply{
+	command, err := catalog.Apply{
 		Document: m.GetDocument(), File: m.GetFile(), Expected: m.GetExpectedRevision(), Check: m.GetCheck(),
-	}.Encode(), false)
+	}.Encode()
+	if err != nil {
+		return nil, faultf(perdurepb.Reason_REASON_REALM_INVALID, "%v", err)
+	}
+	r, err := s.realm.submit(ctx, command, false)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, faultf(perdurepb.Reason_REASON_NO_LEADER, "the realm was not changed, or it is not known whether it was: %v", err)
