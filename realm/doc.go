@@ -10,8 +10,10 @@
 //
 // # Guarantees
 //
-//   - Parse never panics, whatever the bytes, and needs memory in proportion to
-//     them. Documents above [MaxDocument] bytes are refused unread.
+//   - Parse never panics, whatever the bytes. Documents above [MaxDocument]
+//     bytes are refused unread. A usual document takes about a second for each
+//     megabyte; a hostile one can take time with the square of its length, so
+//     nothing that others wait for may call it.
 //   - A Realm without errors is consistent: every reference is resolved, every
 //     name is valid and unique where it must be, every number is in its range.
 //   - Everything here is deterministic: no clock, no randomness, and no order

@@ -2,11 +2,13 @@ package catalog
 
 import (
 	"errors"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/realm"
 )
 
 // ErrUnknownCommand means that a newer version wrote the command. Whoever
@@ -70,11 +72,20 @@ func (c Found) Encode() []byte {
 	return encode(&statepb.CatalogCommand{Command: &statepb.CatalogCommand_Found{Found: found}})
 }
 
-// Encode returns the command for the log.
-func (c Apply) Encode() []byte {
+// Encode reads the document and returns the command for the log. If the
+// document is not valid the error is a *realm.Problems, and nothing is to be
+// proposed. Reading is done here, before the log, because it can take long
+// (some documents cost time with the square of their length) and because its
+// rules may change from version to version, which state must not notice.
+func (c Apply) Encode() ([]byte, error) {
+	r, err := realm.Parse(c.File, c.Document)
+	if err != nil {
+		return nil, err
+	}
 	return encode(&statepb.CatalogCommand{Command: &statepb.CatalogCommand_Apply{Apply: &statepb.CatalogApply{
-		Document: c.Document, File: c.File, ExpectedRevision: c.Expected, Check: c.Check,
-	}}})
+		Document: c.Document, File: strings.ToValidUTF8(c.File, "?"), ExpectedRevision: c.Expected, Check: c.Check,
+		Definition: definitionPage(r),
+	}}}), nil
 }
 
 // Encode returns the command for the log.

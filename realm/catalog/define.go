@@ -11,14 +11,13 @@ import (
 
 // Revision is a definition that was applied.
 type Revision struct {
-	Number    uint64 // from 1 on
-	Stamp     int64  // cluster time, ns since 1970
-	File      string
-	Document  []byte // as applied; not to be changed
-	Canonical []byte // complete and in one order; not to be changed
+	Number   uint64 // from 1 on
+	Stamp    int64  // cluster time, ns since 1970
+	File     string
+	Document []byte // as applied; not to be changed
 }
 
-// define applies a document.
+// define applies a definition.
 func (m *Machine) define(c *statepb.CatalogApply, stamp int64) Result {
 	if n := len(m.revisions); n > 0 && bytes.Equal(m.revisions[n-1].Document, c.GetDocument()) {
 		// Whoever repeats an Apply whose answer was lost must not be told that
@@ -29,52 +28,43 @@ func (m *Machine) define(c *statepb.CatalogApply, stamp int64) Result {
 		return m.result(Conflict, fmt.Sprintf("the realm is at revision %d, not %d; look at what changed and apply again",
 			m.meta.GetRevision(), c.GetExpectedRevision()))
 	}
-	next, canonical, r := evaluate(m.current, c.GetFile(), c.GetDocument())
+	next := definition(c.GetDefinition())
+	if err := next.Validate(); err != nil {
+		return invalid(m.meta.GetRevision(), err)
+	}
+	r := evaluate(m.current, next)
 	if r.Code != OK {
 		r.Revision = m.meta.GetRevision()
 		return r
 	}
 	m.meta.Revision++
 	m.current = next
-	m.revisions = append(m.revisions, Revision{
-		Number: m.meta.GetRevision(), Stamp: stamp, File: c.GetFile(),
-		Document: bytes.Clone(c.GetDocument()), Canonical: canonical,
+	m.addRevision(Revision{
+		Number: m.meta.GetRevision(), Stamp: stamp, File: c.GetFile(), Document: bytes.Clone(c.GetDocument()),
 	})
-	m.putRevision(m.revisions[len(m.revisions)-1])
 	m.number()
 	m.putMeta()
 	r.Revision = m.meta.GetRevision()
 	return r
 }
 
-// evaluate says what applying a document after current would come to. It
-// returns the realm as it is read back from its canonical form, so that a
-// replica that was loaded has the very same.
-func evaluate(current *realm.Realm, file string, document []byte) (next *realm.Realm, canonical []byte, r Result) {
-	parsed, err := realm.Parse(file, document)
-	if err != nil {
-		return nil, nil, invalid(err)
-	}
-	if problems := realm.CheckChange(current, parsed); len(problems) > 0 {
-		return nil, nil, Result{Code: Invalid, Problems: problems, Detail: "the change is not possible"}
-	}
-	canonical, err = realm.Marshal(parsed)
-	if err != nil {
-		return nil, nil, invalid(err)
-	}
-	if len(canonical) > realm.MaxDocument {
-		return nil, nil, invalid(fmt.Errorf("with its defaults written out the definition has %s, at most %s are kept; split the realm",
-			realm.FormatSize(int64(len(canonical))), realm.FormatSize(realm.MaxDocument)))
-	}
-	next, err = realm.Parse("canonical", canonical)
-	if err != nil {
-		return nil, nil, invalid(fmt.Errorf("the canonical form does not read back; report this: %w", err))
-	}
-	return next, canonical, Result{Code: OK, Changes: realm.Diff(current, parsed), Problems: parsed.Warnings()}
+func (m *Machine) addRevision(r Revision) {
+	m.revisions = append(m.revisions, r)
+	m.put(revisionKey(r.Number), &statepb.CatalogRevision{
+		Number: r.Number, Stamp: r.Stamp, File: r.File, Document: r.Document, Definition: definitionPage(m.current),
+	})
 }
 
-func invalid(err error) Result {
-	r := Result{Code: Invalid, Detail: "the definition is not valid"}
+// evaluate says what going from current to next comes to.
+func evaluate(current, next *realm.Realm) Result {
+	if problems := realm.CheckChange(current, next); len(problems) > 0 {
+		return Result{Code: Invalid, Problems: problems, Detail: "the change is not possible; see the problems"}
+	}
+	return Result{Code: OK, Changes: realm.Diff(current, next), Problems: next.Warnings()}
+}
+
+func invalid(revision uint64, err error) Result {
+	r := Result{Code: Invalid, Revision: revision, Detail: "the definition is not valid; see the problems"}
 	if problems := (*realm.Problems)(nil); errors.As(err, &problems) {
 		r.Problems = *problems
 	} else {

@@ -13,7 +13,11 @@
 // [Machine] is driven by the committed entries of the realm group's log, on
 // every core server. Equal entries leave equal states and give equal results:
 // nothing here reads a clock, starts a goroutine, draws a random number, does
-// I/O or ranges over a map into state.
+// I/O or ranges over a map into state. Documents are read before the log, by
+// [Apply.Encode]: the command carries what they mean, so parsing, which may
+// become better with every version, is no part of the machine. The machine
+// checks the meaning again with realm.Validate, realm.CheckChange and
+// realm.Diff: a rule there may be tightened only together with the command.
 //
 // # Pages
 //

@@ -17,13 +17,12 @@ func (m *Machine) Loaded(applied uint64) error {
 	slices.SortFunc(m.endpoints, func(a, b *statepb.CatalogEndpoint) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	slices.SortFunc(m.servers, func(a, b *statepb.CatalogServer) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	m.current, m.view = nil, nil
-	if n := len(m.revisions); n > 0 {
-		newest := m.revisions[n-1]
-		r, err := realm.Parse("canonical", newest.Canonical)
-		if err != nil {
-			return fmt.Errorf("catalog: revision %d at index %d does not read: %w", newest.Number, applied, err)
+	if m.newest != nil {
+		m.current = definition(m.newest.GetDefinition())
+		if err := m.current.Validate(); err != nil {
+			return fmt.Errorf("catalog: revision %d at index %d is not valid: %w", m.newest.GetNumber(), applied, err)
 		}
-		m.current = r
+		m.newest = nil
 	}
 	if err := m.check(); err != nil {
 		return fmt.Errorf("catalog: state at index %d: %w; the state is damaged, replace this replica", applied, err)

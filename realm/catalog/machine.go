@@ -40,8 +40,9 @@ type Machine struct {
 	endpoints []*statepb.CatalogEndpoint
 	servers   []*statepb.CatalogServer
 
-	current *realm.Realm // of the newest revision; nil if there is none
-	view    *View        // nil: to be made anew
+	current *realm.Realm             // of the newest revision; nil if there is none
+	newest  *statepb.CatalogRevision // while loading: the newest so far
+	view    *View                    // nil: to be made anew
 
 	pages map[string][]byte
 	dirty map[string]struct{}

@@ -73,12 +73,6 @@ func (m *Machine) putClaims(cluster uint64) {
 	m.put(clusterKey(cluster), m.clusterByID(cluster))
 }
 
-func (m *Machine) putRevision(r Revision) {
-	m.put(revisionKey(r.Number), &statepb.CatalogRevision{
-		Number: r.Number, Stamp: r.Stamp, File: r.File, Document: r.Document, Canonical: r.Canonical,
-	})
-}
-
 // Changed yields the pages that changed since it was last called, a nil value
 // for a page that is gone. What it yields is not to be changed, and may be
 // kept.
@@ -132,9 +126,11 @@ func (m *Machine) load(key, value []byte) error {
 		var p statepb.CatalogRevision
 		err, id = proto.Unmarshal(value, &p), p.GetNumber()
 		m.revisions = append(m.revisions, Revision{
-			Number: p.GetNumber(), Stamp: p.GetStamp(), File: p.GetFile(),
-			Document: p.GetDocument(), Canonical: p.GetCanonical(),
+			Number: p.GetNumber(), Stamp: p.GetStamp(), File: p.GetFile(), Document: p.GetDocument(),
 		})
+		if m.newest.GetNumber() < id {
+			m.newest = &p
+		}
 	case 'c':
 		p := &statepb.CatalogCluster{}
 		err, id = proto.Unmarshal(value, p), p.GetId()

@@ -182,8 +182,14 @@ func (v *View) At(revision uint64) (Revision, bool) {
 }
 
 // Plan says what an Apply of the document would come to, and changes nothing.
+// Its problems have lines, those of applying have only paths. It may take long:
+// see [Apply.Encode].
 func (v *View) Plan(file string, document []byte) Result {
-	_, _, r := evaluate(v.Realm, file, document)
+	next, err := realm.Parse(file, document)
+	if err != nil {
+		return invalid(v.Revision, err)
+	}
+	r := evaluate(v.Realm, next)
 	r.Revision = v.Revision
 	return r
 }
