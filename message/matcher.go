@@ -45,10 +45,11 @@ type term struct {
 //
 // Errors are *SyntaxError, with the position, and wrap ErrMatcher.
 func ParseMatcher(s string) (*Matcher, error) {
-	p := scanner{s: []byte(s), kind: ErrMatcher}
+	p := scanner{kind: ErrMatcher}
 	if len(s) > MaxMatcherSize {
 		return nil, p.fail(MaxMatcherSize, ErrTooLarge, "a matcher has at most %d bytes, this one has %d", MaxMatcherSize, len(s))
 	}
+	p.s = []byte(s)
 	m := &Matcher{}
 	if p.space(); p.pos == len(p.s) {
 		return m, nil
