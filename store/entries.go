@@ -48,9 +48,15 @@ func (e *entries) close(index uint64) {
 		e.list = e.list[:n-1]
 		e.dead = append(e.dead, index)
 	}
-	for len(e.list) > 0 && e.list[0].live == 0 {
-		e.list = e.list[1:]
-		e.zero--
+	front := 0
+	for front < len(e.list) && e.list[front].live == 0 {
+		front++
+	}
+	e.zero -= front
+	if len(e.list)-front > 64 {
+		e.list = e.list[front:] // a backlog: nothing moves
+	} else {
+		e.list = slices.Delete(e.list, 0, front)
 	}
 	if e.zero > 64 && e.zero > len(e.list)/2 {
 		e.list = slices.DeleteFunc(e.list, func(l entryLive) bool { return l.live == 0 })
