@@ -109,7 +109,7 @@ func testOrder(t *testing.T, s Subject) {
 	for n := range 50 {
 		w := cluster.Write{Entries: entries(1, uint64(n+1), fmt.Sprint("entry ", n))}
 		if n%7 == 0 {
-			w = cluster.Write{HardState: hard(1, 0, uint64(n))}
+			w = cluster.Write{HardState: hard(1, 0, uint64(n/12))}
 		}
 		if n%7 == 0 || n%7 == 1 {
 			w.Entries = nil
@@ -143,11 +143,13 @@ func testRefused(t *testing.T, s Subject) {
 	m := NewModel(Voters)
 	must(t, s, m, cluster.Write{HardState: hard(5, 2, 0), Entries: entries(5, 1, "a", "b", "c", "d")})
 	mustCheckpoint(t, s, m, cluster.Checkpoint{Applied: 3, First: 3})
+	must(t, s, m, cluster.Write{HardState: hard(5, 2, 4)})
 	for name, w := range map[string]cluster.Write{
 		"term falls":            {HardState: hard(4, 2, 0)},
 		"vote changes":          {HardState: hard(5, 3, 0)},
 		"vote vanishes":         {HardState: hard(5, 0, 1)},
 		"gap":                   {Entries: entries(5, 6, "x")},
+		"committed overwritten": {HardState: hard(6, 1, 4), Entries: entries(6, 4, "x")},
 		"applied overwritten":   {Entries: entries(6, 3, "x")},
 		"term in entries falls": {Entries: entries(4, 5, "x")},
 		"hole in entries":       {Entries: append(entries(5, 5, "x"), entries(5, 7, "y")...)},

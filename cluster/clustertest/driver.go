@@ -37,8 +37,8 @@ func (d *Driver) Step(l cluster.Log, done func()) (string, error) {
 	case 0, 1, 2, 3, 4, 5:
 		return d.append(l, done, d.Model.Last+1)
 	case 6, 7:
-		if d.Model.Last > d.Model.Applied {
-			return d.append(l, done, d.Model.Applied+1+d.rng.Uint64N(d.Model.Last-d.Model.Applied))
+		if kept := max(d.Model.Applied, d.Model.Commit); d.Model.Last > kept {
+			return d.append(l, done, kept+1+d.rng.Uint64N(d.Model.Last-kept))
 		}
 		return d.append(l, done, d.Model.Last+1)
 	case 8:

@@ -11,8 +11,7 @@ import (
 
 // Append implements cluster.Log. It panics on what raft never asks for: a term
 // that falls, a vote that changes within a term, a gap in the log, an overwrite
-// of what the state machine has applied, a receiver that is not this log's open
-// one. After the engine was closed it drops w, and done never runs.
+// of what is committed, a receiver that is not this log's open one. After the engine was closed it drops w, and done never runs.
 func (l *Log) Append(w cluster.Write, done func()) {
 	if w.Install != nil {
 		r, ok := w.Install.(*Receiver)
@@ -60,33 +59,65 @@ func (l *Log) ours(r *Receiver) bool {
 // take brings w into the view and returns the change that writes it, nil if the
 // log is closed.
 func (l *Log) take(w cluster.Write) *change {
-	l.mu.Lock()
-	if l.mu.closed {
-		l.mu.Unlock()
-		return nil
+	c, cached := l.takeLocked(w)
+	if c != nil {
+		l.engine.cache.trim(l, cached)
 	}
-	c := &change{log: l, group: l.group}
+	return c
+}
+
+func (l *Log) takeLocked(w cluster.Write) (c *change, cached int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return nil, 0
+	}
+	l.check(w)
+	c = &change{log: l, group: l.group}
 	if w.Install != nil {
 		l.install(c, w.Install.(*Receiver))
 	}
 	c.generation = l.mu.generation
 	l.takeHard(w.HardState)
 	l.takeEntries(c, w.Entries)
-	written := w.Install != nil || len(w.Entries) > 0 || l.promises(w.HardState)
-	if written {
+	if w.Install != nil || len(w.Entries) > 0 || l.mu.votes {
 		l.writeHard(c)
 	}
 	c.mark = l.mu.mark()
-	cached := l.mu.cache.bytes
-	l.mu.Unlock()
-	l.engine.cache.trim(l, cached)
-	return c
+	return c, l.mu.cache.bytes
 }
 
-// promises says whether h is more than a new commit. take has put it into the
-// view already, so what it promised is compared with what was written last.
-func (l *Log) promises(h *pb.HardState) bool {
-	return !raft.IsEmptyHardState(h) && l.mu.votes
+// check panics if w is not what raft may ask for. Nothing has changed then.
+func (l *Log) check(w cluster.Write) {
+	was := l.mu.hard
+	if h := w.HardState; !raft.IsEmptyHardState(h) &&
+		(h.GetTerm() < was.term || h.GetTerm() == was.term && was.vote != 0 && h.GetVote() != was.vote) {
+		panic(fmt.Sprintf("raftlog: group %d: hard state goes from term %d vote %d to term %d vote %d", l.group, was.term, was.vote, h.GetTerm(), h.GetVote()))
+	}
+	first, last, applied := l.mu.first, l.mu.last, max(l.mu.applied, was.commit)
+	terms := l.mu.terms
+	if w.Install != nil {
+		meta := w.Install.Meta()
+		if meta.GetIndex() <= l.mu.applied {
+			panic(fmt.Sprintf("raftlog: group %d: install of a snapshot at %d, and %d is applied", l.group, meta.GetIndex(), l.mu.applied))
+		}
+		first, last, applied = meta.GetIndex()+1, meta.GetIndex(), meta.GetIndex()
+		terms = []termRun{{last, meta.GetTerm()}}
+	}
+	if len(w.Entries) == 0 {
+		return
+	}
+	at := w.Entries[0].GetIndex()
+	if at < first || at > last+1 || at <= applied {
+		panic(fmt.Sprintf("raftlog: group %d: append at %d to a log of [%d,%d], committed up to %d", l.group, at, first, last, applied))
+	}
+	term := terms.at(at - 1)
+	for i, e := range w.Entries {
+		if e.GetIndex() != at+uint64(i) || e.GetTerm() < term {
+			panic(fmt.Sprintf("raftlog: group %d: entry %d of term %d follows %d of term %d", l.group, e.GetIndex(), e.GetTerm(), at+uint64(i)-1, term))
+		}
+		term = e.GetTerm()
+	}
 }
 
 // writeHard adds the hard state to c if it is not written yet.
@@ -104,9 +135,6 @@ func (l *Log) takeHard(h *pb.HardState) {
 	}
 	was := l.mu.hard
 	now := hardState{term: h.GetTerm(), vote: h.GetVote(), commit: max(h.GetCommit(), was.commit)}
-	if now.term < was.term || now.term == was.term && was.vote != 0 && now.vote != was.vote {
-		panic(fmt.Sprintf("raftlog: group %d: hard state goes from term %d vote %d to term %d vote %d", l.group, was.term, was.vote, now.term, now.vote))
-	}
 	if now == was {
 		return
 	}
@@ -123,9 +151,6 @@ func (l *Log) takeEntries(c *change, entries []*pb.Entry) {
 		return
 	}
 	at := entries[0].GetIndex()
-	if at < l.mu.first || at > l.mu.last+1 || at <= l.mu.applied {
-		panic(fmt.Sprintf("raftlog: group %d: append at %d to a log of [%d,%d], of which %d is applied", l.group, at, l.mu.first, l.mu.last, l.mu.applied))
-	}
 	behind := at + uint64(len(entries))
 	if at <= l.mu.last {
 		c.cut = cluster.Range{Lo: behind, Hi: l.mu.last + 1}
@@ -134,10 +159,7 @@ func (l *Log) takeEntries(c *change, entries []*pb.Entry) {
 		l.mu.version++
 	}
 	cache := l.engine.watermark != nil // mode memory has all of it anyway
-	for i, e := range entries {
-		if e.GetIndex() != at+uint64(i) || e.GetTerm() < l.mu.terms.last() {
-			panic(fmt.Sprintf("raftlog: group %d: entry %d of term %d follows %d of term %d", l.group, e.GetIndex(), e.GetTerm(), at+uint64(i)-1, l.mu.terms.last()))
-		}
+	for _, e := range entries {
 		l.mu.terms.add(e.GetIndex(), e.GetTerm())
 		if cache {
 			l.mu.cache.put(e)
@@ -150,9 +172,6 @@ func (l *Log) takeEntries(c *change, entries []*pb.Entry) {
 // install makes the receiver's generation the view and writes the switch to c.
 func (l *Log) install(c *change, r *Receiver) {
 	index, term := r.meta.GetIndex(), r.meta.GetTerm()
-	if index <= l.mu.applied {
-		panic(fmt.Sprintf("raftlog: group %d: install of a snapshot at %d, and %d is applied", l.group, index, l.mu.applied))
-	}
 	at := edge{applied: index, first: index + 1, termBefore: term, conf: r.meta.GetConfState()}
 	c.drop = l.mu.generation
 	c.record = &copyRecord{generation: r.generation, copy: l.copy}
