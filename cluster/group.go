@@ -416,7 +416,7 @@ func (g *Group[R]) envelope(m *pb.Message) Envelope {
 func (g *Group[R]) send(s SnapshotSend) {
 	to := s.Message.GetTo()
 	g.logger.Info("sending snapshot", "to", to, "index", s.Capture.Applied())
-	g.host.opts.Transport.SendSnapshot(g.servers[to], g.envelope(s.Message), s.Message,
+	g.host.sendSnapshot(g.servers[to], g.envelope(s.Message), s.Message,
 		func(w io.Writer) error { return writeSnapshot(w, s.Capture, s.Live) },
 		func(err error) {
 			if err := errors.Join(err, s.Capture.Close()); err != nil {
@@ -453,7 +453,8 @@ func (g *Group[R]) tick(now int64) {
 }
 
 func (g *Group[R]) receive(e Envelope, m *pb.Message) {
-	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID {
+	// A snapshot has a way of its own: without its body Raft must not see one.
+	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID || m.GetType() == pb.MsgSnap {
 		return
 	}
 	g.in.Lock()

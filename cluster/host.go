@@ -37,6 +37,7 @@ type Host struct {
 	start time.Time
 	stop  context.CancelFunc
 	done  chan struct{}
+	wg    sync.WaitGroup // snapshots between replicas here
 
 	mu struct {
 		sync.RWMutex
@@ -73,6 +74,7 @@ func (h *Host) SetTransport(t Transport) { h.opts.Transport = t }
 func (h *Host) Close() error {
 	h.stop()
 	<-h.done
+	h.wg.Wait()
 	return nil
 }
 
@@ -139,6 +141,22 @@ func (h *Host) send(server uint64, e Envelope, m *pb.Message) bool {
 		return true
 	}
 	return h.opts.Transport.Send(server, e, m)
+}
+
+// sendSnapshot streams a snapshot to another replica, which may be on this
+// server.
+func (h *Host) sendSnapshot(server uint64, e Envelope, m *pb.Message, body func(io.Writer) error, done func(error)) {
+	if server != h.server() {
+		h.opts.Transport.SendSnapshot(server, e, m, body, done)
+		return
+	}
+	r, w := io.Pipe()
+	h.wg.Go(func() { _ = w.CloseWithError(body(w)) }) // always nil
+	h.wg.Go(func() {
+		err := h.ReceiveSnapshot(server, e, m, r)
+		_ = r.CloseWithError(io.ErrClosedPipe) // always nil; ends the writer if it is not through
+		done(err)
+	})
 }
 
 // SetServer says what this server's id is, once the realm has given it.
