@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// ownEnvironment marks a command that reads its environment itself.
+const ownEnvironment = "environment"
+
+// group makes a command that only has commands below it.
+func (p *program) group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = verb
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.HasParent() {
+			return usagef(cmd, "no verb given: %s", strings.Join(verbs(cmd), ", "))
+		}
+		return cmd.Help()
+	}
+	return cmd
+}
+
+// verb refuses words that are no command, with what was probably meant.
+func verb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usagef(cmd, "unknown command %q; did you mean %q?", args[0], near[0])
+	}
+	return usagef(cmd, "unknown command %q; there are: %s", args[0], strings.Join(verbs(cmd), ", "))
+}
+
+func verbs(cmd *cobra.Command) []string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
+	}
+	return names
+}
+
+// noArgs refuses every argument.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(cmd, "unknown argument %q; %s takes flags only", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// oneArg demands exactly one argument; what names it.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0:
+			return usagef(cmd, "no %s given", what)
+		case len(args) > 1:
+			return usagef(cmd, "unknown argument %q; one %s is enough", args[1], what)
+		}
+		return nil
+	}
+}
+
+// finish gives every command below root, and root, what all of them share.
+func finish(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	each(root, func(cmd *cobra.Command) {
+		cmd.SuggestionsMinimumDistance = 2
+		cmd.Flags().SortFlags = false
+		cmd.DisableFlagsInUseLine = true
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			f.Usage += " [" + variable(f.Name) + "]"
+		})
+	})
+}
+
+func each(cmd *cobra.Command, do func(*cobra.Command)) {
+	do(cmd)
+	for _, c := range cmd.Commands() {
+		each(c, do)
+	}
+}
+
+// variable is the environment twin of a flag.
+func variable(flag string) string {
+	return "PERDURE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// fromEnvironment sets the flags that were not given from their variables. An
+// empty variable counts as absent.
+func (p *program) fromEnvironment(cmd *cobra.Command) error {
+	if _, own := cmd.Annotations[ownEnvironment]; own {
+		return nil
+	}
+	var err error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, ok := lookup(p.environ, variable(f.Name))
+		if !ok || value == "" || f.Changed || f.Name == "help" || err != nil {
+			return
+		}
+		if e := cmd.Flags().Set(f.Name, value); e != nil {
+			err = usagef(cmd, "environment: %s: %v", variable(f.Name), unquoteFlag(e))
+		}
+	})
+	return err
+}
+
+// unquoteFlag leaves out pflag's own prefix, which names the flag.
+func unquoteFlag(err error) error {
+	if _, text, ok := strings.Cut(err.Error(), " flag: "); ok {
+		return fmt.Errorf("%s", text)
+	}
+	return err
+}
+
+// lookup returns the last value of a variable.
+func lookup(environ []string, name string) (string, bool) {
+	for _, kv := range slices.Backward(environ) {
+		if key, value, _ := strings.Cut(kv, "="); key == name {
+			return value, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+)
+
+const (
+	defaultConnect = "127.0.0.1:7400,127.0.0.1:7410,127.0.0.1:7420"
+	defaultTimeout = 10 * time.Second
+)
+
+// connection is the flags of every verb that talks to a cluster.
+type connection struct {
+	addresses string
+	timeout   time.Duration
+}
+
+func connectionFlags(cmd *cobra.Command) *connection {
+	c := &connection{}
+	cmd.Flags().StringVar(&c.addresses, "connect", defaultConnect, "addresses of servers, for clients")
+	timeoutFlag(cmd, &c.timeout)
+	return c
+}
+
+func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
+	cmd.Flags().DurationVar(d, "timeout", defaultTimeout, "how long to wait for servers")
+}
+
+// check refuses values that cannot be meant.
+func (c *connection) check(cmd *cobra.Command) error {
+	if c.timeout <= 0 {
+		return usagef(cmd, "--timeout %v: it must be positive", c.timeout)
+	}
+	return nil
+}
+
+// open connects. Whatever is retried is retried for the timeout.
+func (c *connection) open(ctx context.Context, name string) (*client.Client, error) {
+	return client.Connect(ctx, c.addresses, client.WithName("perdure "+name),
+		client.WithConnectTimeout(c.timeout), client.WithRetry(c.timeout))
+}
+
+// call connects, calls do within the timeout, and closes.
+func (c *connection) call(ctx context.Context, name string, do func(context.Context, *client.Client) error) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	cl, err := c.open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer closeClient(cl)
+	return do(ctx, cl)
+}
+
+// closeClient closes a client whose work is done; what it says does not matter.
+func closeClient(c *client.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = c.Close(ctx)
+}

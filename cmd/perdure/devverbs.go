@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+)
+
+// devVerb is something that dev does to one of its servers.
+type devVerb struct {
+	name, short, done string
+	do                func(context.Context, *dev, *node) error
+}
+
+var devVerbs = []devVerb{
+	{"kill", "Kill a server with SIGKILL", "was killed", func(_ context.Context, _ *dev, n *node) error {
+		return n.kill()
+	}},
+	{"pause", "Pause a server with SIGSTOP", "is paused", func(_ context.Context, _ *dev, n *node) error {
+		_, err := n.signal(syscall.SIGSTOP, false)
+		return err
+	}},
+	{"resume", "Resume a paused server with SIGCONT", "goes on", func(_ context.Context, _ *dev, n *node) error {
+		_, err := n.signal(syscall.SIGCONT, false)
+		return err
+	}},
+	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", restart},
+}
+
+func restart(ctx context.Context, d *dev, n *node) error {
+	ctx, cancel := context.WithTimeout(ctx, controlPatience)
+	defer cancel()
+	n.stop(ctx)
+	if err := d.fleet.start(n); err != nil && !errors.Is(err, errRunning) {
+		return err
+	}
+	return n.ready(ctx)
+}
+
+func (p *program) devLsCommand() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List the servers of the dev that runs",
+		Example: "  perdure dev ls\n" +
+			"  perdure dev ls --data ./five -o json",
+		Args: noArgs,
+	}
+	cmd.Flags().StringVar(&data, "data", "", "directory of the dev, as given to it")
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		dir, err := p.devDirectory(data)
+		if err != nil {
+			return err
+		}
+		state, err := askControl(cmd.Context(), dir, devRequest{Verb: "ls"})
+		if err != nil {
+			return err
+		}
+		if *output == formatJSON {
+			return p.writeJSON(p.stdout, state)
+		}
+		printDevTable(p.stdout, state)
+		return nil
+	}
+	return cmd
+}
+
+func (p *program) devSignalCommand(v devVerb) *cobra.Command {
+	var data, cluster string
+	cmd := &cobra.Command{
+		Use:   v.name + " SERVER|leader",
+		Short: v.short,
+		Long:  v.short + ".\n\n`leader` is the server that leads the cluster, which must be named if there are several.",
+		Example: fmt.Sprintf("  perdure dev %[1]s s2\n"+
+			"  perdure dev %[1]s leader --cluster main --data ./five", v.name),
+		Args: oneArg("server"),
+	}
+	cmd.Flags().StringVar(&data, "data", "", "directory of the dev, as given to it")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster whose leader is meant")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		dir, err := p.devDirectory(data)
+		if err != nil {
+			return err
+		}
+		server := args[0]
+		if server == "leader" {
+			if server, err = p.devLeader(cmd, dir, cluster); err != nil {
+				return err
+			}
+		} else if cluster != "" {
+			return usagef(cmd, "--cluster goes with leader; %q names a server already", server)
+		}
+		if _, err := askControl(cmd.Context(), dir, devRequest{Verb: v.name, Server: server}); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(p.stdout, "%s %s\n", server, v.done)
+		return err
+	}
+	return cmd
+}
+
+// devLeader asks the servers of a dev who leads.
+func (p *program) devLeader(cmd *cobra.Command, dir, cluster string) (string, error) {
+	ctx := cmd.Context()
+	state, err := askControl(ctx, dir, devRequest{Verb: "ls"})
+	if err != nil {
+		return "", err
+	}
+	conn := &connection{addresses: state.Connect, timeout: defaultTimeout}
+	var leader string
+	err = conn.call(ctx, "dev", func(ctx context.Context, c *client.Client) error {
+		s, err := c.Admin().Status(ctx)
+		if err != nil {
+			return err
+		}
+		leader, err = leaderOf(s, cluster)
+		return err
+	})
+	return leader, err
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/realm"
+)
+
+// Reasons of the command line's own, beside those that servers and the client
+// give.
+const (
+	reasonUsage       = "USAGE"
+	reasonFailed      = "FAILED"
+	reasonInterrupted = "INTERRUPTED"
+	reasonTimeout     = "TIMEOUT"
+	reasonRealm       = "REALM_INVALID"
+	reasonLost        = "LOST"
+)
+
+// usageError says that the command was asked wrongly.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{cmd.CommandPath(), fmt.Errorf(format, args...)}
+}
+
+// failure is an error with a reason of its own.
+type failure struct {
+	reason string
+	err    error
+}
+
+func (e *failure) Error() string { return e.err.Error() }
+func (e *failure) Unwrap() error { return e.err }
+
+func failuref(reason, format string, args ...any) error {
+	return &failure{reason, fmt.Errorf(format, args...)}
+}
+
+// said is an error that was reported already: it only sets the exit code.
+type said struct{ err error }
+
+func (e *said) Error() string { return e.err.Error() }
+func (e *said) Unwrap() error { return e.err }
+
+// complaint is an error as JSON shows it.
+type complaint struct {
+	Reason    string           `json:"reason"`
+	Message   string           `json:"message"`
+	Retryable bool             `json:"retryable"`
+	Leader    *client.Leader   `json:"leader,omitempty"`
+	Problems  []client.Problem `json:"problems,omitempty"`
+}
+
+// fail reports err on standard error and returns the exit code.
+func (p *program) fail(cmd *cobra.Command, err error) int {
+	code := exitFailed
+	var usage *usageError
+	if errors.As(err, &usage) {
+		code = exitUsage
+	}
+	var done *said
+	if errors.As(err, &done) {
+		return code
+	}
+	c := describe(err)
+	if p.wantsJSON(cmd) {
+		p.writeJSON(p.stderr, map[string]complaint{"error": c})
+		return code
+	}
+	message := c.Message
+	if usage != nil {
+		message += "; see " + usage.command + " --help"
+	}
+	fmt.Fprintf(p.stderr, "perdure: %s (%s)\n", message, c.Reason)
+	for _, problem := range c.Problems {
+		fmt.Fprintf(p.stderr, "  %s\n", problemLine("", problem))
+	}
+	return code
+}
+
+// describe finds the reason of an error.
+func describe(err error) complaint {
+	c := complaint{Reason: reasonFailed, Message: err.Error()}
+	var usage *usageError
+	var own *failure
+	var answered *client.Error
+	var problems *realm.Problems
+	switch {
+	case errors.As(err, &usage):
+		c.Reason = reasonUsage
+	case errors.As(err, &own):
+		c.Reason = own.reason
+	case errors.As(err, &answered):
+		c.Reason, c.Retryable, c.Leader, c.Problems = answered.Reason, answered.Retryable, answered.Leader, answered.Problems
+	case errors.As(err, &problems):
+		c.Reason, c.Problems = reasonRealm, fromRealm(*problems)
+	case errors.Is(err, context.DeadlineExceeded):
+		c.Reason, c.Retryable = reasonTimeout, true
+	case errors.Is(err, context.Canceled):
+		c.Reason, c.Message = reasonInterrupted, "interrupted"
+	}
+	// An outcome that is not known matters more than why.
+	if errors.Is(err, client.ErrOutcomeUnknown) {
+		c.Reason = "OUTCOME_UNKNOWN"
+	}
+	c.Message = strings.ReplaceAll(c.Message, "client: ", "")
+	c.Message = strings.ReplaceAll(c.Message, c.Reason+": ", "")
+	c.Message = strings.ReplaceAll(c.Message, "\n", "; ")
+	return c
+}
+
+func fromRealm(problems realm.Problems) []client.Problem {
+	out := make([]client.Problem, len(problems))
+	for i, p := range problems {
+		out[i] = client.Problem{Line: p.Line, Column: p.Column, Path: p.Path, Message: p.Message, Warning: p.Warning}
+	}
+	return out
+}
+
+// problemLine writes a problem the way compilers do.
+func problemLine(file string, p client.Problem) string {
+	return realm.Problem{File: file, Line: p.Line, Column: p.Column, Path: p.Path, Message: p.Message, Warning: p.Warning}.String()
+}
+
+// wantsJSON tells the output format also where parsing ended before -o.
+func (p *program) wantsJSON(cmd *cobra.Command) bool {
+	if cmd != nil {
+		if f := cmd.Flags().Lookup("output"); f != nil && f.Changed {
+			return f.Value.String() == string(formatJSON)
+		}
+	}
+	for i, arg := range p.args {
+		if arg == "--" {
+			break
+		}
+		if slices.Contains([]string{"-ojson", "-o=json", "--output=json"}, arg) {
+			return true
+		}
+		if (arg == "-o" || arg == "--output") && i+1 < len(p.args) && p.args[i+1] == "json" {
+			return true
+		}
+	}
+	value, _ := lookup(p.environ, variable("output"))
+	return value == string(formatJSON)
+}
+
+// writeJSON writes one indented document.
+func (p *program) writeJSON(w interface{ Write([]byte) (int, error) }, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

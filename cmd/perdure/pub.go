@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/message"
+)
+
+// pubWaiting bounds the messages whose outcome is awaited; the publisher's own
+// window is in batches and bytes.
+const pubWaiting = 64 << 10
+
+// pubResult is what `pub -o json` prints.
+type pubResult struct {
+	Endpoint   string     `json:"endpoint"`
+	Store      string     `json:"store"`
+	Published  int        `json:"published"`
+	Confirmed  int        `json:"confirmed"`
+	Duplicates int        `json:"duplicates"`
+	FirstID    message.ID `json:"first_id"`
+	LastID     message.ID `json:"last_id"`
+	Interested bool       `json:"interested"`
+}
+
+func (p *program) pubCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pub ENDPOINT [BODY...]",
+		Short: "Publish messages",
+		Long: "Publishes a message for each BODY or, without any, for each line of standard input, and\n" +
+			"waits until all are confirmed.\n\n" +
+			"With --jsonl each line of FILE, or of standard input for -, is a JSON object whose members\n" +
+			"become typed fields: a string stays a string, an integer within 64 bits is an int64, other\n" +
+			"numbers are float64, null is no field, an object is a nested message, and an array of one\n" +
+			"kind is an array. The first line that is none of this ends it, with its number and with\n" +
+			"what was sent before.",
+		Example: "  perdure pub default hi\n" +
+			"  perdure pub default one two three --header source=shell\n" +
+			"  seq 100 | perdure pub default\n" +
+			"  perdure pub flights --jsonl flights.jsonl -o json",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef(cmd, "no ENDPOINT given")
+			}
+			return nil
+		},
+	}
+	conn := connectionFlags(cmd)
+	output := outputFlag(cmd)
+	jsonl := cmd.Flags().String("jsonl", "", "publish the JSON objects of a file, one a line; - is standard input")
+	headers := cmd.Flags().StringArray("header", nil, "header NAME=VALUE of every message; may be repeated")
+	cmd.ValidArgsFunction = p.completeEndpoint
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := conn.check(cmd); err != nil {
+			return err
+		}
+		if *jsonl != "" && len(args) > 1 {
+			return usagef(cmd, "both BODY and --jsonl given; one of them is enough")
+		}
+		list, err := parseHeaders(cmd, *headers)
+		if err != nil {
+			return err
+		}
+		in, err := p.pubSource(args[1:], *jsonl)
+		if err != nil {
+			return err
+		}
+		defer in.close()
+		in.headers = list
+		return p.pub(cmd.Context(), conn, args[0], in, *output)
+	}
+	return cmd
+}
+
+func parseHeaders(cmd *cobra.Command, given []string) ([]message.Header, error) {
+	var list []message.Header
+	for _, h := range given {
+		name, value, ok := strings.Cut(h, "=")
+		if !ok {
+			return nil, usagef(cmd, "--header %q: want NAME=VALUE", h)
+		}
+		if err := message.ValidName(name); err != nil {
+			return nil, usagef(cmd, "--header %q: %w", h, err)
+		}
+		list = append(list, message.Header{Name: name, Value: value})
+	}
+	return list, nil
+}
+
+// pub publishes what in yields, and reports how far it came whatever happens.
+func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in *pubInput, output format) error {
+	c, err := conn.open(ctx, "pub")
+	if err != nil {
+		return err
+	}
+	defer closeClient(c)
+	pub, err := c.Publisher(ctx, endpoint)
+	if err != nil {
+		return err
+	}
+	r := pubResult{Endpoint: endpoint}
+	publishing, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	futures := make(chan client.Future, pubWaiting)
+	refused := make(chan error, 1)
+	go func() { refused <- awaitOutcomes(futures, conn.timeout, &r, stop) }()
+	stopped := in.each(publishing, func(m *message.Message) {
+		futures <- pub.PublishAsync(publishing, m)
+		r.Published++
+	})
+	close(futures)
+	err = <-refused // r belongs to us again
+	switch {
+	case err == nil:
+		err = stopped
+	case errors.Is(stopped, err):
+	default:
+		err = errors.Join(err, stopped)
+	}
+	if err != nil {
+		return fmt.Errorf("%w; %d messages were sent, %d confirmed", err, r.Published, r.Confirmed)
+	}
+	if output == formatJSON {
+		return p.writeJSON(p.stdout, r)
+	}
+	fmt.Fprintf(p.stdout, "published %s to %s, confirmed %s%s\n", grouped(r.Published), endpoint, grouped(r.Confirmed), idRange(r))
+	if r.Published > 0 && !r.Interested {
+		fmt.Fprintln(p.stderr, "perdure: no durable is interested, so nothing was kept; subscribe first, as with: perdure sub "+endpoint+" --durable NAME")
+	}
+	return nil
+}
+
+func idRange(r pubResult) string {
+	if r.FirstID == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", store %s, ids %v to %v", r.Store, r.FirstID, r.LastID)
+}
+
+// awaitOutcomes waits for outcomes in order, counts them in r, and stops the
+// publishing at the first that is an error, which it returns. It drains futures.
+// Each outcome may take the timeout.
+func awaitOutcomes(futures <-chan client.Future, timeout time.Duration, r *pubResult, stop context.CancelCauseFunc) error {
+	var first error
+	confirmed, duplicates := 0, 0
+	var from, to message.ID
+	var store string
+	var interested bool
+	for f := range futures {
+		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		receipt, err := f.Wait(ctx)
+		cancel()
+		if err != nil {
+			if first == nil {
+				first = err
+				stop(err)
+			}
+			continue
+		}
+		confirmed++
+		store, interested = receipt.Store, interested || receipt.Interested
+		if receipt.Duplicate {
+			duplicates++
+		}
+		if receipt.ID != 0 {
+			to = receipt.ID
+			if from == 0 {
+				from = receipt.ID
+			}
+		}
+	}
+	r.Confirmed, r.Duplicates, r.FirstID, r.LastID, r.Store, r.Interested = confirmed, duplicates, from, to, store, interested
+	return first
+}
+
+// pubInput is where messages come from.
+type pubInput struct {
+	name    string // of the source, for errors about a line
+	bodies  []string
+	lines   io.Reader // nil if there are bodies
+	file    *os.File  // to be closed, or nil
+	jsonl   bool
+	headers []message.Header
+}
+
+func (p *program) pubSource(bodies []string, jsonl string) (*pubInput, error) {
+	in := &pubInput{name: "stdin", bodies: bodies, jsonl: jsonl != ""}
+	switch {
+	case jsonl != "" && jsonl != "-":
+		f, err := os.Open(jsonl)
+		if err != nil {
+			return nil, err
+		}
+		in.name, in.lines, in.file = jsonl, f, f
+	case len(bodies) == 0:
+		in.lines = p.stdin
+	}
+	return in, nil
+}
+
+func (in *pubInput) close() {
+	if in.file != nil {
+		_ = in.file.Close()
+	}
+}
+
+// each calls do for every message, in order, until ctx ends. The message is
+// used again.
+func (in *pubInput) each(ctx context.Context, do func(*message.Message)) error {
+	if in.lines == nil {
+		for _, body := range in.bodies {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			do(&message.Message{Headers: in.headers, Body: []byte(body)})
+		}
+		return nil
+	}
+	number := 0
+	for line := range readLines(ctx, in.lines) {
+		number++
+		if line.err != nil {
+			return fmt.Errorf("%s:%d: %w", in.name, number, line.err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		m := &message.Message{Body: line.text}
+		if in.jsonl {
+			if len(bytes.TrimSpace(line.text)) == 0 {
+				continue
+			}
+			var err error
+			if m, err = message.FromJSON(line.text); err != nil {
+				return failuref("INVALID_ARGUMENT", "%s:%d: %w", in.name, number, err)
+			}
+		}
+		m.Headers = in.headers
+		do(m)
+	}
+	return context.Cause(ctx)
+}
+
+type textLine struct {
+	text []byte
+	err  error
+}
+
+// readLines yields lines without their ends until ctx ends. The reader stays
+// blocked in a goroutine then, which ends with the process.
+func readLines(ctx context.Context, r io.Reader) <-chan textLine {
+	lines := make(chan textLine, 256) // so that reading and publishing overlap
+	send := func(l textLine) bool {
+		select {
+		case lines <- l:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	go func() {
+		defer close(lines)
+		s := bufio.NewScanner(r)
+		s.Buffer(make([]byte, 64<<10), message.HardMaxMessageSize)
+		s.Split(splitLines)
+		for s.Scan() {
+			if !send(textLine{text: bytes.Clone(s.Bytes())}) {
+				return
+			}
+		}
+		err := s.Err()
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = failuref("MESSAGE_TOO_LARGE", "the line is longer than %d bytes, the largest message", message.HardMaxMessageSize)
+		}
+		if err != nil {
+			send(textLine{err: err})
+		}
+	}()
+	return lines
+}
+
+// splitLines splits at \n alone: a \r belongs to the message.
+func splitLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}

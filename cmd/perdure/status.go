@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+)
+
+// statusView is what `status -o json` prints. Its keys are a promise; what the
+// client knows beyond them is left out.
+type statusView struct {
+	Realm    string              `json:"realm"`
+	Revision uint64              `json:"revision"`
+	Servers  []serverStatusView  `json:"servers"`
+	Clusters []clusterStatusView `json:"clusters"`
+}
+
+type serverStatusView struct {
+	Name   string `json:"name"`
+	Client string `json:"client"`
+	Peer   string `json:"peer"`
+	Ops    string `json:"ops"`
+	Up     bool   `json:"up"`
+}
+
+type clusterStatusView struct {
+	Name       string              `json:"name"`
+	Durability string              `json:"durability"`
+	Leader     string              `json:"leader"`
+	Epoch      uint64              `json:"epoch"`
+	Term       uint64              `json:"term"`
+	Services   []serviceStatusView `json:"services"`
+	Stores     []storeStatusView   `json:"stores"`
+	Warnings   []string            `json:"warnings,omitempty"`
+}
+
+type serviceStatusView struct {
+	Name       string `json:"name"`
+	Server     string `json:"server"`
+	State      string `json:"state"`
+	Applied    uint64 `json:"applied"`
+	LagEntries uint64 `json:"lag_entries"`
+	StateHash  string `json:"state_hash"`
+	Detail     string `json:"detail,omitempty"`
+}
+
+type storeStatusView struct {
+	Name     string              `json:"name"`
+	Messages uint64              `json:"messages"`
+	Bytes    uint64              `json:"bytes"`
+	FirstID  uint64              `json:"first_id"`
+	LastID   uint64              `json:"last_id"`
+	Durables []durableStatusView `json:"durables"`
+}
+
+type durableStatusView struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Pending uint64 `json:"pending"`
+	Unacked uint64 `json:"unacked"`
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show servers, clusters, services, stores and durables",
+		Long:  "Asks every server of the realm and puts the answers together.",
+		Example: "  perdure status\n" +
+			"  perdure status -o json --connect 127.0.0.1:7400",
+		Args: noArgs,
+	}
+	conn := connectionFlags(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := conn.check(cmd); err != nil {
+			return err
+		}
+		return conn.call(cmd.Context(), "status", func(ctx context.Context, c *client.Client) error {
+			s, err := c.Admin().Status(ctx)
+			if err != nil {
+				return err
+			}
+			view := viewOf(s)
+			if *output == formatJSON {
+				return p.writeJSON(p.stdout, view)
+			}
+			printStatus(p.stdout, view)
+			return nil
+		})
+	}
+	return cmd
+}
+
+// viewOf keeps what is promised. Lists are empty, never null.
+func viewOf(s *client.Status) statusView {
+	v := statusView{Realm: s.Realm, Revision: s.Revision, Servers: []serverStatusView{}, Clusters: []clusterStatusView{}}
+	for _, x := range s.Servers {
+		v.Servers = append(v.Servers, serverStatusView{x.Name, x.Client, x.Peer, x.Ops, x.Up})
+	}
+	for _, x := range s.Clusters {
+		c := clusterStatusView{
+			Name: x.Name, Durability: x.Durability, Leader: x.Leader, Epoch: x.Epoch, Term: x.Term,
+			Services: []serviceStatusView{}, Stores: []storeStatusView{}, Warnings: x.Warnings,
+		}
+		for _, y := range x.Services {
+			c.Services = append(c.Services, serviceStatusView{y.Name, y.Server, y.State, y.Applied, y.LagEntries, y.StateHash, y.Detail})
+		}
+		for _, y := range x.Stores {
+			store := storeStatusView{y.Name, y.Messages, y.Bytes, y.FirstID, y.LastID, []durableStatusView{}}
+			for _, z := range y.Durables {
+				store.Durables = append(store.Durables, durableStatusView{z.Name, z.Type, z.Pending, z.Unacked})
+			}
+			c.Stores = append(c.Stores, store)
+		}
+		v.Clusters = append(v.Clusters, c)
+	}
+	return v
+}
+
+func printStatus(w io.Writer, v statusView) {
+	name := v.Realm
+	if name == "" {
+		name = "(none applied)"
+	}
+	fmt.Fprintf(w, "realm %s, revision %d\n\n", name, v.Revision)
+	var rows [][]any
+	for _, s := range v.Servers {
+		up := "up"
+		if !s.Up {
+			up = "down"
+		}
+		rows = append(rows, []any{s.Name, up, s.Client, s.Peer, s.Ops})
+	}
+	printTable(w, []string{"server", "state", "clients", "peers", "operators"}, rows)
+	for _, c := range v.Clusters {
+		printCluster(w, c)
+	}
+}
+
+func printCluster(w io.Writer, c clusterStatusView) {
+	leader := "led by " + c.Leader
+	if c.Leader == "" {
+		leader = "without a leader"
+	}
+	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d\n", c.Name, c.Durability, leader, c.Term, c.Epoch)
+	for _, warning := range c.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+	var rows [][]any
+	for _, s := range c.Services {
+		rows = append(rows, []any{s.Name, s.Server, s.State, grouped(s.Applied), grouped(s.LagEntries), s.StateHash, s.Detail})
+	}
+	fmt.Fprintln(w)
+	printTable(w, []string{"service", "server", "state", "applied", "lag", "state hash", ""}, rows)
+	if len(c.Stores) == 0 {
+		return
+	}
+	rows = nil
+	for _, s := range c.Stores {
+		cells := []any{s.Name, grouped(s.Messages), bytesText(s.Bytes), idsText(s.FirstID, s.LastID)}
+		if len(s.Durables) == 0 {
+			rows = append(rows, append(cells, "-"))
+		}
+		for i, d := range s.Durables {
+			if i > 0 {
+				cells = []any{"", "", "", ""}
+			}
+			rows = append(rows, append(cells[:4:4], d.Name, d.Type, grouped(d.Pending), grouped(d.Unacked)))
+		}
+	}
+	fmt.Fprintln(w)
+	printTable(w, []string{"store", "messages", "size", "ids", "durable", "type", "pending", "unacked"}, rows)
+}
+
+func idsText(first, last uint64) string {
+	if last == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d..%d", first, last)
+}
+
+// leaderOf returns the server that leads a cluster; which one may be left open
+// where there is one only.
+func leaderOf(s *client.Status, cluster string) (string, error) {
+	var names []string
+	for _, c := range s.Clusters {
+		if c.Name == cluster || cluster == "" && len(s.Clusters) == 1 {
+			if c.Leader == "" {
+				return "", failuref("NO_LEADER", "cluster %s has no leader at present; try again", c.Name)
+			}
+			return c.Leader, nil
+		}
+		names = append(names, c.Name)
+	}
+	there := "there are " + strings.Join(names, ", ")
+	if len(names) == 0 {
+		there = "the realm has none"
+	}
+	if cluster == "" {
+		return "", fmt.Errorf("which cluster's leader? %s; say --cluster NAME", there)
+	}
+	return "", fmt.Errorf("no cluster %q; %s", cluster, there)
+}
