@@ -28,29 +28,41 @@ func NewDriver(seed uint64, voters []uint64) *Driver {
 	return &Driver{Model: NewModel(voters), rng: rand.New(rand.NewPCG(seed, 1)), Large: 9000}
 }
 
-// Step does one random step. done runs when what Append was asked for survives;
-// at once for steps that wait for nothing. It returns what was done, for
-// messages.
-func (d *Driver) Step(l cluster.Log, done func()) (string, error) {
+// Did is what a step was.
+type Did struct {
+	What string // for messages
+	// Appended says that it was an Append, so that done runs.
+	Appended bool
+	// Durable says that once done has run, it and all before it survives. An
+	// Append of no more than a commit promises nothing.
+	Durable bool
+}
+
+// Step does one random step. done runs if the step is an Append.
+func (d *Driver) Step(l cluster.Log, done func()) (Did, error) {
 	d.count++
+	lasting := func(what string, err error) (Did, error) { return Did{what, true, true}, err }
 	switch d.rng.IntN(16) {
 	case 0, 1, 2, 3, 4, 5:
-		return d.append(l, done, d.Model.Last+1)
+		return lasting(d.append(l, done, d.Model.Last+1))
 	case 6, 7:
 		if kept := max(d.Model.Applied, d.Model.Commit); d.Model.Last > kept {
-			return d.append(l, done, kept+1+d.rng.Uint64N(d.Model.Last-kept))
+			return lasting(d.append(l, done, kept+1+d.rng.Uint64N(d.Model.Last-kept)))
 		}
-		return d.append(l, done, d.Model.Last+1)
+		return lasting(d.append(l, done, d.Model.Last+1))
 	case 8:
-		return d.vote(l, done)
+		return lasting(d.vote(l, done))
 	case 9, 10:
-		return d.commit(l, done)
+		what, err := d.commit(l, done)
+		return Did{What: what, Appended: true}, err
 	case 11:
-		return d.install(l, done)
+		return lasting(d.install(l, done))
 	case 12:
-		return d.abort(l, done)
+		what, err := d.abort(l)
+		return Did{What: what}, err
 	default:
-		return d.checkpoint(l, done)
+		what, err := d.checkpoint(l)
+		return Did{What: what}, err
 	}
 }
 
@@ -124,7 +136,7 @@ func (d *Driver) randomPages(remove bool) []cluster.Page {
 	return pages
 }
 
-func (d *Driver) checkpoint(l cluster.Log, done func()) (string, error) {
+func (d *Driver) checkpoint(l cluster.Log) (string, error) {
 	m := d.Model
 	c := cluster.Checkpoint{Applied: m.Applied + d.rng.Uint64N(m.Last-m.Applied+1), Pages: d.randomPages(true)}
 	c.First = m.First + d.rng.Uint64N(c.Applied+1-m.First+1)
@@ -143,7 +155,6 @@ func (d *Driver) checkpoint(l cluster.Log, done func()) (string, error) {
 	}
 	m.Checkpoint(c)
 	err := l.Checkpoint(c)
-	done()
 	return fmt.Sprintf("checkpoint applied %d first %d dead %v pages %d", c.Applied, c.First, c.Dead, len(c.Pages)), err
 }
 
@@ -195,12 +206,11 @@ func (d *Driver) install(l cluster.Log, done func()) (string, error) {
 	return fmt.Sprintf("install %d with %d entries behind", m.Applied, len(w.Entries)), nil
 }
 
-func (d *Driver) abort(l cluster.Log, done func()) (string, error) {
+func (d *Driver) abort(l cluster.Log) (string, error) {
 	r, _, err := d.receive(l)
 	if err == nil && d.rng.IntN(2) == 0 {
 		// Otherwise the next one discards it.
 		err = r.Abort()
 	}
-	done()
 	return "receive and abort", err
 }

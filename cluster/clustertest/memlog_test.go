@@ -51,8 +51,13 @@ func crashMemLog(t *testing.T, mode Mode, crash Crash) {
 		step := func(n int) {
 			for range n {
 				at := len(models)
-				if _, err := d.Step(l, func() { acked = max(acked, at) }); err != nil {
+				confirmed := false
+				did, err := d.Step(l, func() { confirmed = true })
+				if err != nil {
 					t.Fatal(err)
+				}
+				if confirmed && did.Durable {
+					acked = at
 				}
 				models = append(models, d.Model.Clone())
 			}

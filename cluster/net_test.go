@@ -1,0 +1,182 @@
+package cluster_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
+)
+
+// tally is a machine that remembers every command, in one page for each.
+type tally struct {
+	applied  uint64
+	commands []string
+	changed  int // commands in pages already
+	panicAt  string
+	lead     []uint64 // terms
+	unlead   int
+}
+
+func (t *tally) Apply(e cluster.Entry, out []string) ([]string, error) {
+	t.applied = e.Index
+	for _, c := range e.Commands {
+		if string(c) == t.panicAt && t.panicAt != "" {
+			panic("planted")
+		}
+		t.commands = append(t.commands, string(c))
+		out = append(out, fmt.Sprintf("%d:%s", len(t.commands), c))
+	}
+	return out, nil
+}
+
+func (t *tally) Changed(yield func(key, value []byte)) {
+	for ; t.changed < len(t.commands); t.changed++ {
+		yield(binary.BigEndian.AppendUint64([]byte{'c'}, uint64(t.changed)), []byte(t.commands[t.changed]))
+	}
+}
+
+func (t *tally) Dead(func(uint64))                { /* nothing is kept for a body */ }
+func (t *tally) Live(cluster.Range, func(uint64)) { /* so nothing lives on */ }
+func (t *tally) Reset()                           { t.applied, t.commands, t.changed = 0, nil, 0 }
+func (t *tally) Loaded(applied uint64) error      { t.applied = applied; return nil }
+func (t *tally) LoadPage(key, value []byte) error {
+	if n := binary.BigEndian.Uint64(key[1:]); n != uint64(len(t.commands)) {
+		return fmt.Errorf("page %d after %d", n, len(t.commands))
+	}
+	t.commands = append(t.commands, string(value))
+	t.changed = len(t.commands)
+	return nil
+}
+
+func (t *tally) Hash() uint64 {
+	h := uint64(14695981039346656037)
+	for _, c := range t.commands {
+		for _, b := range []byte(c + "\x00") {
+			h = (h ^ uint64(b)) * 1099511628211
+		}
+	}
+	return h
+}
+
+func (t *tally) Lead(term uint64, _ cluster.Now)                       { t.lead = append(t.lead, term) }
+func (t *tally) Unlead()                                               { t.unlead++ }
+func (t *tally) Deadline() int64                                       { return 0 }
+func (t *tally) Settled(bool, cluster.Now)                             { /* nobody waits */ }
+func (t *tally) Commands(dst [][]byte, _ bool, _ cluster.Now) [][]byte { return dst }
+
+// network joins hosts in one process. A cut link loses what is sent over it.
+type network struct {
+	mu    sync.Mutex
+	hosts map[uint64]*cluster.Host
+	cut   map[[2]uint64]bool
+	wg    sync.WaitGroup
+}
+
+// wire is the network as one server sees it.
+type wire struct {
+	net  *network
+	from uint64
+}
+
+func (n *network) receiver(from, to uint64) *cluster.Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cut[[2]uint64{from, to}] {
+		return nil
+	}
+	return n.hosts[to]
+}
+
+func (n *network) isolate(server uint64, cut bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for other := range n.hosts {
+		n.cut[[2]uint64{server, other}] = cut
+		n.cut[[2]uint64{other, server}] = cut
+	}
+}
+
+func (w wire) Send(server uint64, e cluster.Envelope, m *pb.Message) bool {
+	h := w.net.receiver(w.from, server)
+	if h == nil {
+		return false
+	}
+	h.Receive(w.from, e, proto.Clone(m).(*pb.Message))
+	return true
+}
+
+func (w wire) SendSnapshot(server uint64, e cluster.Envelope, m *pb.Message, body func(io.Writer) error, done func(error)) {
+	w.net.wg.Go(func() {
+		var buf bytes.Buffer
+		err := body(&buf)
+		if h := w.net.receiver(w.from, server); err == nil && h != nil {
+			err = h.ReceiveSnapshot(w.from, e, proto.Clone(m).(*pb.Message), &buf)
+		} else if err == nil {
+			err = errors.New("cut")
+		}
+		done(err)
+	})
+}
+
+// trio is three servers with one group.
+type trio struct {
+	t        *testing.T
+	net      *network
+	hosts    [3]*cluster.Host
+	groups   [3]*cluster.Group[string]
+	machines [3]*tally
+	logs     [3]*clustertest.MemLog
+	fails    chan error
+}
+
+func newTrio(t *testing.T) *trio {
+	c := &trio{t: t, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}}, fails: make(chan error, 3)}
+	for i := range c.groups {
+		c.hosts[i] = cluster.OpenHost(cluster.HostOptions{
+			Transport: wire{c.net, uint64(i + 1)}, Server: uint64(i + 1), Incarnation: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
+		})
+		c.net.hosts[uint64(i+1)] = c.hosts[i]
+		c.logs[i] = clustertest.NewMemLog(clustertest.Async, uint64(i+1), []uint64{1, 2, 3})
+		c.start(i)
+	}
+	t.Cleanup(c.close)
+	return c
+}
+
+func (c *trio) start(i int) {
+	c.machines[i] = &tally{}
+	g, err := cluster.StartGroup(c.hosts[i], cluster.GroupConfig{
+		Options: cluster.Options{
+			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Seed: uint64(i),
+		},
+		Name: "test", Members: []cluster.Member{{Replica: 1, Server: 1}, {Replica: 2, Server: 2}, {Replica: 3, Server: 3}},
+		OnFail: func(err error) { c.fails <- err },
+	}, c.logs[i], c.machines[i], c.machines[i])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.groups[i] = g
+}
+
+func (c *trio) close() {
+	for _, g := range c.groups {
+		_ = g.Close() // tests look at errors themselves
+	}
+	c.net.wg.Wait()
+	for _, h := range c.hosts {
+		if err := h.Close(); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
