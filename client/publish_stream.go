@@ -35,13 +35,13 @@ func (l *publishLink) nudge() {
 	}
 }
 
-// run serves one stream after the other until the publisher ends.
+// run serves one stream after the other, l first, until the publisher ends.
 func (p *Publisher) run(l *publishLink) {
 	defer close(p.done)
 	var brief restarts
-	for {
+	for attached := true; ; attached = p.attach(l) {
 		began := time.Now()
-		if !p.attach(l) {
+		if !attached {
 			l.end()
 		} else {
 			go p.sendLoop(l)
@@ -374,6 +374,9 @@ func (p *Publisher) receive(l *publishLink) error {
 		l.inFlight = max(0, l.inFlight-len(l.received.Outcomes))
 		for _, o := range l.received.Outcomes {
 			if err := p.outcome(l, o); err != nil {
+				// From here on nothing must be handed to this stream: it may be of a
+				// session that was given up.
+				p.mu.link, p.mu.down = nil, err
 				p.mu.Unlock()
 				return err
 			}
@@ -387,7 +390,14 @@ func (p *Publisher) receive(l *publishLink) error {
 // resumes the session.
 func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
 	w := &p.mu.win
-	if w.handed == 0 || o.Sequence != w.first {
+	last := w.first + uint64(w.handed) - 1
+	if o.Sequence > w.first && o.Sequence <= last && o.Attempt == w.attempt {
+		return &Error{
+			Reason: "SEQUENCE_GAP", Retryable: true, LastSequence: w.first - 1,
+			Message: fmt.Sprintf("server %s answered batch %d and not %d", l.address, o.Sequence, w.first),
+		}
+	}
+	if o.Sequence != w.first || w.handed == 0 {
 		return nil // of a batch that went out again since
 	}
 	if o.Error == nil || o.Error.Reason == perdurepb.Reason_REASON_RECEIPT_FORGOTTEN {

@@ -84,6 +84,7 @@ func (c *Client) Publisher(ctx context.Context, endpoint string, opts ...Publish
 		c.release(p)
 		return nil, fmt.Errorf("client: publisher to %q: %w", endpoint, err)
 	}
+	p.attach(l) // fits: there was no session before
 	go p.run(l)
 	return p, nil
 }
@@ -212,6 +213,18 @@ func (p *Publisher) pushBatch(ctx context.Context, b *batch) error {
 // It returns the first error of a message since the last Flush, also where a
 // Future has reported it.
 func (p *Publisher) Flush(ctx context.Context) error {
+	if err := p.await(ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.mu.firstErr
+	p.mu.firstErr = nil
+	return err
+}
+
+// await waits until everything published before has an outcome.
+func (p *Publisher) await(ctx context.Context) error {
 	p.mu.Lock()
 	last := p.last()
 	if p.mu.opening != nil {
@@ -219,18 +232,15 @@ func (p *Publisher) Flush(ctx context.Context) error {
 		p.kick()
 	}
 	p.mu.Unlock()
-	if last != nil {
-		select {
-		case <-last.done:
-		case <-ctx.Done():
-			return errors.Join(ErrOutcomeUnknown, context.Cause(ctx))
-		}
+	if last == nil {
+		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	err := p.mu.firstErr
-	p.mu.firstErr = nil
-	return err
+	select {
+	case <-last.done:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(ErrOutcomeUnknown, context.Cause(ctx))
+	}
 }
 
 // last returns the newest batch that has no outcome, or nil.
@@ -252,14 +262,14 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.closed = true
 	p.wakeWaiting()
 	p.mu.Unlock()
-	err := p.Flush(ctx)
+	err := p.await(ctx)
 	p.stop(ErrClosed)
 	<-p.done
 	p.c.release(p)
-	if err != nil && ctx.Err() != nil {
+	if err != nil {
 		return fmt.Errorf("client: publisher to %q closed early: %w", p.endpoint, err)
 	}
-	return err
+	return nil
 }
 
 // refused says why nothing more is taken, or nil.
