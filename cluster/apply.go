@@ -96,7 +96,7 @@ func (r *Replica[R]) apply(now Now, entries []*pb.Entry) error {
 		r.applied, r.appliedT = e.GetIndex(), e.GetTerm()
 		r.edges.applied(e.GetIndex(), len(e.GetData()))
 		if r.role == raft.StateLeader && !r.led && e.GetTerm() == r.term {
-			r.led, r.sealedTerm = true, r.term
+			r.led, r.sealedTerm, r.stamp = true, r.term, max(r.stamp, r.edges.stamp)
 			r.leading.Lead(r.term, now)
 		}
 	}
@@ -221,7 +221,9 @@ func (r *Replica[R]) Quorum(now Now) bool {
 // happens; 0 is never.
 func (r *Replica[R]) Deadline() int64 {
 	d := r.campaign
-	if r.led {
+	// While Raft refuses an entry the machine is not asked for more; the next
+	// tick tries again.
+	if r.led && r.held == nil {
 		d = earliest(d, r.leading.Deadline())
 	}
 	return d
@@ -236,7 +238,7 @@ func earliest(a, b int64) int64 {
 
 // maybeCheckpoint writes the state when enough has changed.
 func (r *Replica[R]) maybeCheckpoint(now Now) error {
-	if r.applied == r.edges.checkpoint {
+	if r.installs || r.applied == r.edges.checkpoint {
 		r.edges.checkpointMono = now.Mono
 		return nil
 	}
@@ -264,15 +266,15 @@ func (r *Replica[R]) Checkpoint(now Now) error {
 func (r *Replica[R]) firstIndex(now Now) uint64 {
 	limit := r.applied
 	if r.role == raft.StateLeader {
-		floor := r.edges.behind(retainLeader)
+		floor := r.edges.behind(r.edges.keep.Leader)
 		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
-			silent := id != r.opts.ID && now.Mono-max(r.heard[id], r.born) > int64(unheard)
+			silent := id != r.opts.ID && now.Mono-max(r.heard[id], r.born) > int64(r.edges.keep.Unheard)
 			if !silent && pr.Match >= floor {
 				limit = min(limit, pr.Match)
 			}
 		})
 	} else {
-		limit = min(limit, r.edges.behind(retainFollower))
+		limit = min(limit, r.edges.behind(r.edges.keep.Follower))
 	}
 	return max(r.edges.first, limit+1)
 }
@@ -280,10 +282,9 @@ func (r *Replica[R]) firstIndex(now Now) uint64 {
 // capture makes a checkpoint and pins it, to be streamed to a replica that is
 // too far behind.
 func (r *Replica[R]) capture(m *pb.Message) (SnapshotSend, error) {
+	// Raft may have asked for it some entries ago; a newer one serves as well.
 	meta := m.GetSnapshot().GetMetadata()
-	if meta.GetIndex() != r.applied {
-		return SnapshotSend{}, fmt.Errorf("cluster: group %d: snapshot at %d, applied %d", r.opts.Group, meta.GetIndex(), r.applied)
-	}
+	meta.Index, meta.Term, meta.ConfState = new(r.applied), new(r.appliedT), r.confState
 	if r.applied != r.edges.checkpoint {
 		if err := r.Checkpoint(r.now); err != nil {
 			return SnapshotSend{}, err

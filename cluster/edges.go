@@ -19,7 +19,8 @@ type edges struct {
 	since          int   // bytes applied since
 	stamp          int64 // T of the last applied entry
 	total          uint64
-	marks          []mark // ascending, about markEvery apart
+	marks          []mark // ascending, about keep.Grain apart
+	keep           Retention
 }
 
 type mark struct{ index, total uint64 }
@@ -27,7 +28,7 @@ type mark struct{ index, total uint64 }
 func (e *edges) applied(index uint64, bytes int) {
 	e.since += bytes
 	e.total += uint64(bytes)
-	if n := len(e.marks); n == 0 || e.total-e.marks[n-1].total >= markEvery {
+	if n := len(e.marks); n == 0 || e.total-e.marks[n-1].total >= e.keep.Grain {
 		e.marks = append(e.marks, mark{index, e.total})
 	}
 }
@@ -48,7 +49,7 @@ func (e *edges) behind(bytes uint64) uint64 {
 func (e *edges) written(c Checkpoint, mono int64) {
 	e.first, e.checkpoint, e.checkpointMono, e.since = c.First, c.Applied, mono, 0
 	// Marks older than what anybody asks for are not needed.
-	keep := e.behind(retainLeader)
+	keep := e.behind(e.keep.Leader)
 	i := 0
 	for i < len(e.marks)-1 && e.marks[i+1].index <= keep {
 		i++

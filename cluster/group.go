@@ -70,6 +70,8 @@ type Group[R any] struct {
 	leader atomic.Uint64 // replica id
 	term   atomic.Uint64
 	led    atomic.Bool
+
+	receiving atomic.Bool // a snapshot is on its way in
 }
 
 // inbox is what waits for the loop. Everything is taken at once.
@@ -330,8 +332,9 @@ func (g *Group[R]) turn(in *inbox[R]) (stop bool, err error) {
 		}
 		g.perform(&eff)
 		g.publish()
+		// Also while more keeps coming: a busy group must still hand out.
+		g.replica.Settle(now)
 	}
-	g.replica.Settle(g.host.now())
 	return false, nil
 }
 
@@ -357,6 +360,9 @@ func (g *Group[R]) take(in *inbox[R]) {
 
 func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 	for _, w := range in.stored {
+		if w.Write.Install != nil {
+			g.receiving.Store(false)
+		}
 		if err := g.replica.Stored(w, eff); err != nil {
 			return err
 		}
@@ -374,6 +380,9 @@ func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 		// A snapshot that Raft does not want must be told apart before the next.
 		if err := g.replica.Advance(now, eff); err != nil {
 			return err
+		}
+		if !g.replica.installs {
+			g.receiving.Store(false)
 		}
 	}
 	for _, d := range in.down {
@@ -469,15 +478,31 @@ func (g *Group[R]) receiveSnapshot(e Envelope, m *pb.Message, body io.Reader) er
 	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID {
 		return fmt.Errorf("cluster: group %s: a snapshot for replica %d of epoch %d, here is %d of epoch %d", g.cfg.Name, e.To, e.Epoch, g.cfg.ID, g.cfg.Epoch)
 	}
-	in, err := g.log.Receive(m.GetSnapshot().GetMetadata())
-	if err != nil {
-		return err
+	// One at a time, until it is installed or refused: a second would discard
+	// the generation of the first.
+	if !g.receiving.CompareAndSwap(false, true) {
+		return fmt.Errorf("cluster: group %s: another snapshot is being received", g.cfg.Name)
 	}
-	if err := readSnapshot(body, in); err != nil {
-		return errors.Join(err, in.Abort())
+	in, err := g.receiver(m.GetSnapshot().GetMetadata())
+	if err == nil {
+		if err = readSnapshot(body, in); err != nil {
+			err = errors.Join(err, in.Abort())
+		}
+	}
+	if err != nil {
+		g.receiving.Store(false)
+		return err
 	}
 	g.post(func(box *inbox[R]) { box.snapshots = append(box.snapshots, arrived{m, in}) })
 	return nil
+}
+
+// receiver begins a generation, on the loop, which owns the log's writing.
+func (g *Group[R]) receiver(meta *pb.SnapshotMetadata) (in Receiver, err error) {
+	if do := g.Do(context.Background(), func(Now) { in, err = g.log.Receive(meta) }); do != nil {
+		return nil, do
+	}
+	return in, err
 }
 
 func (g *Group[R]) peerDown(server uint64) {

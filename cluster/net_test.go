@@ -148,6 +148,8 @@ func newTrio(t *testing.T) *trio {
 		})
 		c.net.hosts[uint64(i+1)] = c.hosts[i]
 		c.logs[i] = clustertest.NewMemLog(clustertest.Async, uint64(i+1), []uint64{1, 2, 3})
+	}
+	for i := range c.groups {
 		c.start(i)
 	}
 	t.Cleanup(c.close)

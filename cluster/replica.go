@@ -94,6 +94,7 @@ type Replica[R any] struct {
 	formed   bool             // the log is not empty
 	born     int64
 	incoming Receiver
+	installs bool // a snapshot is being installed: the log's state is not ours
 	toApply  []*pb.Entry
 	toStep   []*pb.Message
 }
@@ -119,6 +120,7 @@ func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leadin
 	r := &Replica[R]{
 		opts: opts, log: log, machine: machine, leading: leading, confState: cs,
 		rand: rand.New(rand.NewPCG(opts.Seed, opts.ID)), heard: map[uint64]int64{}, born: now.Mono,
+		edges: edges{keep: defaultRetention()},
 	}
 	if err := r.load(); err != nil {
 		return nil, err
@@ -168,7 +170,7 @@ func (r *Replica[R]) load() error {
 	if err != nil {
 		return fmt.Errorf("cluster: group %d: first index: %w", r.opts.Group, err)
 	}
-	r.edges = edges{first: first, checkpoint: applied, stamp: r.stamp}
+	r.edges = edges{first: first, checkpoint: applied, stamp: r.stamp, keep: r.edges.keep}
 	return nil
 }
 
@@ -276,7 +278,7 @@ func (r *Replica[R]) Stored(w StorageWrite, eff *Effects) error {
 		if err := r.load(); err != nil {
 			return err
 		}
-		r.confState = meta.GetConfState()
+		r.confState, r.installs = meta.GetConfState(), false
 		r.applied, r.appliedT = meta.GetIndex(), meta.GetTerm()
 	}
 	for _, m := range w.responses {
@@ -416,7 +418,7 @@ func (r *Replica[R]) storageWrite(m *pb.Message) (StorageWrite, error) {
 		if in == nil || in.Meta().GetIndex() != want.GetIndex() || in.Meta().GetTerm() != want.GetTerm() {
 			return w, fmt.Errorf("cluster: group %d: Raft restores snapshot %d, which was not received", r.opts.Group, want.GetIndex())
 		}
-		w.Write.Install, r.incoming, r.formed = in, nil, true
+		w.Write.Install, r.incoming, r.formed, r.installs = in, nil, true, true
 	}
 	return w, nil
 }
