@@ -33,12 +33,13 @@ type fakeDurable struct {
 }
 
 type fakeSubscriber struct {
-	process         uint64
-	messages, bytes uint64 // credit
-	most            uint64 // messages unsettled at once, ever
-	held            uint64
-	over            error // ends the stream
-	granted         uint64
+	process  uint64
+	messages uint64 // credit
+	bytes    int64  // credit; below 0 after a message that always passes
+	most     uint64 // messages unsettled at once, ever
+	held     uint64
+	over     error // ends the stream
+	granted  uint64
 }
 
 func newFakeDurable() *fakeDurable {
@@ -109,7 +110,7 @@ func (d *fakeDurable) next(s *fakeSubscriber) (*perdurepb.SubscribeResponse, <-c
 	delivery := &perdurepb.Delivery{Stamp: 1e18}
 	for _, id := range d.ids {
 		size := uint64(len(d.bodies[id])) + 8
-		if b.Len() >= d.most || s.messages == 0 || s.bytes == 0 && s.held > 0 {
+		if b.Len() >= d.most || s.messages == 0 || s.bytes <= 0 && s.held > 0 {
 			break
 		}
 		if d.holder[id] != nil || d.delayed[id] > 0 {
@@ -131,7 +132,7 @@ func (d *fakeDurable) next(s *fakeSubscriber) (*perdurepb.SubscribeResponse, <-c
 		delivery.Bytes += size
 		d.holder[id] = s
 		s.messages--
-		s.bytes -= min(size, s.bytes)
+		s.bytes -= int64(size)
 		s.held++
 		s.most = max(s.most, s.held)
 	}
@@ -205,7 +206,7 @@ func (s *fakeServer) Subscribe(stream perdurepb.Messages_SubscribeServer) error 
 	s.w.subOpened = append(s.w.subOpened, s.address)
 	term := s.w.term
 	s.w.mu.Unlock()
-	sub := &fakeSubscriber{process: open.Process, messages: open.CreditMessages, bytes: open.CreditBytes}
+	sub := &fakeSubscriber{process: open.Process, messages: open.CreditMessages, bytes: int64(open.CreditBytes)}
 	opened := &perdurepb.SubscribeOpened{
 		Subscription: 1, DurableId: 1, Durable: "audit", Store: "flights", Term: term,
 		HeartbeatMs: heartbeatMillis, TimeoutMs: timeoutMillis,
@@ -217,7 +218,7 @@ func (s *fakeServer) Subscribe(stream perdurepb.Messages_SubscribeServer) error 
 		if sub.bytes == 0 {
 			sub.bytes = 16 << 20
 		}
-		opened.CreditMessages, opened.CreditBytes, opened.Kind = sub.messages, sub.bytes, d.kind
+		opened.CreditMessages, opened.CreditBytes, opened.Kind = sub.messages, uint64(sub.bytes), d.kind
 		if d.kind == perdurepb.Kind_KIND_STANDARD {
 			for other := range d.subs {
 				other.over = refuse(perdurepb.Reason_REASON_FORCE_CLOSED, "")
@@ -266,7 +267,7 @@ func (s *fakeServer) takeSettlements(stream perdurepb.Messages_SubscribeServer, 
 			})
 			d.change(func() {
 				sub.messages += r.Credit.Messages
-				sub.bytes += r.Credit.Bytes
+				sub.bytes += int64(r.Credit.Bytes)
 				sub.granted += r.Credit.Messages
 			})
 		case r.Close:
