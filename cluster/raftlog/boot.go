@@ -139,6 +139,7 @@ func (e *Engine) identify(r *registry) {
 	}
 	if why != "" {
 		e.suspect(why)
+		r.Torn = e.opts.Mode == Async
 	}
 	r.Boot, r.Device, r.Clean = boot, device, false
 }
@@ -183,13 +184,18 @@ func (e *Engine) openData(data string, have bool) error {
 	if err := w.fill(); err != nil {
 		return err
 	}
-	r.Ready = true
+	r.Ready, r.Torn = true, false
 	return r.save(e.disk, e.opts.Dir)
 }
 
 // openShelf opens the data, or makes it anew if it was never whole.
 func (e *Engine) openShelf(data string) (*pebbleShelf, error) {
 	if e.mu.registry.Ready {
+		if e.mu.registry.Torn {
+			if err := cutTail(e.disk, data); err != nil {
+				return nil, err
+			}
+		}
 		return openPebble(e.disk, data, false)
 	}
 	if err := e.disk.RemoveAll(data); err != nil && !oserror.IsNotExist(err) {

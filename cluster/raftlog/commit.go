@@ -100,7 +100,7 @@ func encode(b *pebble.Batch, c *change) error {
 }
 
 func encodeRecords(b *pebble.Batch, c *change) error {
-	put := func(key, content []byte) error { return b.Set(key, record(key, content), nil) }
+	put := func(key, content []byte) error { return b.Set(key, sealed(key, content), nil) }
 	if c.remove {
 		if err := b.Delete(copyKey(c.group), nil); err != nil {
 			return err

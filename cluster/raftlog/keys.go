@@ -72,8 +72,8 @@ func unseal(key, value []byte) ([]byte, error) {
 	return value[recordHeader:], nil
 }
 
-// record seals content as the value of key.
-func record(key, content []byte) []byte {
+// sealed returns the value of key that holds content.
+func sealed(key, content []byte) []byte {
 	value := append(make([]byte, recordHeader, recordHeader+len(content)), content...)
 	seal(key, value, 0)
 	return value

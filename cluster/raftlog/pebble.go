@@ -139,7 +139,7 @@ func (s *pebbleShelf) begin(created bool) error {
 		return err
 	case content == nil && created:
 		s.next.Store(1)
-		if err := s.db.Set(key, record(key, binary.BigEndian.AppendUint32(nil, 1)), pebble.Sync); err != nil {
+		if err := s.db.Set(key, sealed(key, binary.BigEndian.AppendUint32(nil, 1)), pebble.Sync); err != nil {
 			return fmt.Errorf("raftlog: begin: %w", err)
 		}
 		// The first log file of a new Pebble is in an old format that hides
@@ -220,7 +220,7 @@ func (s *pebbleShelf) generation() uint32 {
 		return g
 	}
 	key := appendKey(nil, 0, kindCounter)
-	if err := s.db.Set(key, record(key, binary.BigEndian.AppendUint32(nil, s.next.Load())), pebble.NoSync); err != nil {
+	if err := s.db.Set(key, sealed(key, binary.BigEndian.AppendUint32(nil, s.next.Load())), pebble.NoSync); err != nil {
 		fatal(s.disk.opts, fmt.Errorf("raftlog: count generations: %w", err))
 	}
 	return g

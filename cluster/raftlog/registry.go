@@ -29,6 +29,9 @@ type registry struct {
 	// Ready is true once the data was created whole. Without it, what there is
 	// of it was never used.
 	Ready bool `json:"ready"`
+	// Torn is true from when mode async found that the machine had stopped until
+	// the end of its log was cut where it is whole.
+	Torn bool `json:"torn"`
 	// Next is the next generation in mode memory. On disk, Pebble counts.
 	Next   uint32         `json:"next_generation"`
 	Copies []registryCopy `json:"copies"`
