@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -511,98 +510,4 @@ func (g *Group[R]) peerDown(server uint64) {
 			in.down = append(in.down, server)
 		}
 	})
-}
-
-// Status describes a replica at one moment.
-type Status struct {
-	Replica uint64
-	Leader  uint64 // replica id
-	Role    string
-	Term    uint64
-	Commit  uint64
-	Applied uint64
-	First   uint64
-	Last    uint64
-	Hash    uint64 // of the state at Applied
-	Quorum  bool
-	Match   map[uint64]uint64 // on the leader: replica id -> last index known to be there
-}
-
-// Status asks the loop.
-func (g *Group[R]) Status(ctx context.Context) (s Status, err error) {
-	err = g.Do(ctx, func(now Now) { s = g.replica.Status(now) })
-	return s, err
-}
-
-// Status describes the replica.
-func (r *Replica[R]) Status(now Now) Status {
-	b := r.rn.BasicStatus()
-	s := Status{
-		Replica: r.opts.ID, Leader: r.leader, Role: roleName(r.role), Term: r.term, Commit: b.HardState.GetCommit(),
-		Applied: r.applied, First: r.edges.first, Hash: r.machine.Hash(), Quorum: r.Quorum(now),
-	}
-	s.Last, _ = r.log.LastIndex() // MemLog and raftlog answer from memory
-	if r.role == raft.StateLeader {
-		s.Match = map[uint64]uint64{}
-		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) { s.Match[id] = pr.Match })
-	}
-	return s
-}
-
-func roleName(s raft.StateType) string {
-	switch s {
-	case raft.StateLeader:
-		return "leader"
-	case raft.StateFollower:
-		return "follower"
-	case raft.StateCandidate, raft.StatePreCandidate:
-		return "candidate"
-	}
-	return "state " + strconv.Itoa(int(s))
-}
-
-// HandOver moves leadership to the replica in weights that has most of the log,
-// the heaviest among equals, and waits until this replica does not lead or ctx
-// ends. Proposals wait meanwhile.
-func (g *Group[R]) HandOver(ctx context.Context, weights map[uint64]int) error {
-	changed := make(chan struct{})
-	var once sync.Once
-	err := g.Do(ctx, func(now Now) {
-		g.onFollow = func() { once.Do(func() { close(changed) }) }
-		if to := g.replica.successor(weights); to != 0 {
-			g.replica.Transfer(to)
-		} else {
-			g.onFollow()
-		}
-	})
-	if err != nil {
-		return err
-	}
-	select {
-	case <-changed:
-		return nil
-	case <-g.done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("cluster: group %s: leadership was not handed over: %w", g.cfg.Name, context.Cause(ctx))
-	}
-}
-
-// successor is the best of the replicas in weights to lead next, 0 if none is
-// there.
-func (r *Replica[R]) successor(weights map[uint64]int) (best uint64) {
-	if r.role != raft.StateLeader || len(r.confState.GetVotersOutgoing()) > 0 {
-		return 0
-	}
-	var match uint64
-	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
-		w, ok := weights[id]
-		if !ok || !pr.RecentActive {
-			return
-		}
-		if best == 0 || pr.Match > match || pr.Match == match && (w > weights[best] || w == weights[best] && id < best) {
-			best, match = id, pr.Match
-		}
-	})
-	return best
 }

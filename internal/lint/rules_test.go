@@ -130,7 +130,7 @@ func callProblems(s *source) []string {
 // package.
 func selectorProblem(s *source, from, x, name string, isExample bool) string {
 	for _, b := range bans {
-		if b.from == from && slices.Contains(b.names, name) && b.applies(s) && !(isExample && from == "fmt") {
+		if b.from == from && slices.Contains(b.names, name) && b.applies(s) && !(isExample && (from == "fmt" || from == "log")) {
 			return b.instead
 		}
 	}
