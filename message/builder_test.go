@@ -244,7 +244,7 @@ func TestFullBatches(t *testing.T) {
 	})
 	t.Run("names", func(t *testing.T) {
 		var b Builder
-		for i := 0; b.names == nil || len(b.names) < MaxNames; i++ {
+		for i := 0; len(b.names) < MaxNames; i++ {
 			if err := b.Add(new(Message).SetInt(fmt.Sprintf("name%d", i), 1)); err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
@@ -148,4 +149,32 @@ func TestValidateDecompressesBodies(t *testing.T) {
 	if _, err := b.Message(0); !errors.Is(err, ErrCorrupt) {
 		t.Fatalf("error %v, want ErrCorrupt", err)
 	}
+}
+
+// TestBatchIsSharedByManyReaders is for the race detector: the first to ask
+// for a body decompresses for all.
+func TestBatchIsSharedByManyReaders(t *testing.T) {
+	m := new(Message).SetInt("n", 1)
+	m.Body = bytes.Repeat([]byte("the same again, "), 100)
+	msgs := []*Message{m, {}, m}
+	b := encode(t, Options{Head: CompressS2, Body: CompressZstd}, msgs...)
+	b, err := ParseBatch(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var x Index
+	x.Add(1, mustMatcher(t, `{"n":1}`))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			sameMessages(t, b, msgs)
+			if len(x.Match(b, 0, nil)) != 1 || len(x.Match(b, 1, nil)) != 0 {
+				t.Error("the index answers differently")
+			}
+			if _, err := b.AppendRange(nil, 0, 2); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
 }

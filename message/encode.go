@@ -273,7 +273,7 @@ func (b *Builder) take(n int) error {
 
 // count adds n to the items of the message.
 func (b *Builder) count(n int) error {
-	if b.items += n; n > MaxItems || b.items > MaxItems {
+	if b.items += n; b.items > MaxItems {
 		return fmt.Errorf("%w: more than %d fields, headers and elements in one message", ErrTooLarge, MaxItems)
 	}
 	return nil
