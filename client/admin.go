@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -47,7 +46,7 @@ type Plan struct {
 
 // GetRealm returns a revision of the definition; 0 is the newest.
 func (a *Admin) GetRealm(ctx context.Context, revision uint64) (*Realm, error) {
-	r, err := ask(ctx, a.c, "get realm", true, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.GetRealmResponse, error) {
+	r, err := ask(ctx, a.c, "get realm", reads, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.GetRealmResponse, error) {
 		return admin.GetRealm(ctx, &perdurepb.GetRealmRequest{Revision: revision})
 	})
 	if err != nil {
@@ -60,7 +59,7 @@ func (a *Admin) GetRealm(ctx context.Context, revision uint64) (*Realm, error) {
 // wrong is ErrRealmInvalid; the Error's Problems list everything. file is named
 // in messages.
 func (a *Admin) PlanRealm(ctx context.Context, document []byte, file string) (*Plan, error) {
-	r, err := ask(ctx, a.c, "plan realm", true, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.PlanRealmResponse, error) {
+	r, err := ask(ctx, a.c, "plan realm", reads, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.PlanRealmResponse, error) {
 		return admin.PlanRealm(ctx, &perdurepb.PlanRealmRequest{Document: document, File: file})
 	})
 	if err != nil {
@@ -98,7 +97,11 @@ func (a *Admin) ApplyRealm(ctx context.Context, document []byte, file string, op
 	for _, o := range opts {
 		o.applyTo(request)
 	}
-	r, err := ask(ctx, a.c, "apply realm", !request.Check, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.ApplyRealmResponse, error) {
+	does := repeats
+	if request.Check {
+		does = once
+	}
+	r, err := ask(ctx, a.c, "apply realm", does, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.ApplyRealmResponse, error) {
 		return admin.ApplyRealm(ctx, request)
 	})
 	if err != nil {
@@ -115,14 +118,31 @@ func changesOf(pbs []*perdurepb.Change) []Change {
 	return changes
 }
 
+// effect says what a call does to the realm, and so what to say when nobody
+// knows whether it was carried out.
+type effect uint8
+
+const (
+	reads   effect = iota // may be repeated, and has no outcome
+	repeats               // changes, but may be repeated
+	once                  // changes, and must not be repeated
+)
+
 // ask calls servers until one gives an answer that another try cannot change.
-// Hints are followed at once. A call that is not repeatable and may have been
-// received ends as ErrOutcomeUnknown.
-func ask[R any](ctx context.Context, c *Client, what string, repeatable bool, call func(context.Context, perdurepb.AdminClient) (R, error)) (R, error) {
+// Hints are followed at once. A change that may have been carried out although
+// no answer came ends as ErrOutcomeUnknown.
+func ask[R any](ctx context.Context, c *Client, what string, does effect, call func(context.Context, perdurepb.AdminClient) (R, error)) (R, error) {
 	var none R
 	var wait pauses
 	start := time.Now()
 	queue := c.inOrder()
+	doubtful := false
+	fail := func(err error) (R, error) {
+		if doubtful {
+			err = unknown(err)
+		}
+		return none, fmt.Errorf("client: %s: %w", what, err)
+	}
 	for hints := 0; ; {
 		var trouble error
 		for len(queue) > 0 {
@@ -133,13 +153,14 @@ func ask[R any](ctx context.Context, c *Client, what string, repeatable bool, ca
 				c.prefer(address)
 				return r, nil
 			}
+			if does != reads && sent && (ctx.Err() != nil || errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOutcomeUnknown)) {
+				doubtful = true
+			}
 			switch {
-			case errors.Is(err, ErrOutcomeUnknown), sent && !repeatable && (ctx.Err() != nil || errors.Is(err, ErrUnavailable)):
-				return none, fmt.Errorf("client: %s: %w", what, unknown(err))
 			case ctx.Err() != nil:
-				return none, fmt.Errorf("client: %s: %w", what, endOf(ctx, err))
-			case !isRetryable(err):
-				return none, fmt.Errorf("client: %s: %w", what, err)
+				return fail(endOf(ctx, err))
+			case !isRetryable(err), doubtful && does == once:
+				return fail(err)
 			}
 			if trouble == nil || errors.Is(trouble, ErrUnavailable) {
 				trouble = err
@@ -154,12 +175,12 @@ func ask[R any](ctx context.Context, c *Client, what string, repeatable bool, ca
 		if c.cfg.retry != RetryForever {
 			left := c.cfg.retry - time.Since(start)
 			if left <= 0 {
-				return none, fmt.Errorf("client: %s at %s: %w", what, strings.Join(queue, ", "), trouble)
+				return fail(trouble)
 			}
 			pause = min(pause, left)
 		}
 		if !sleep(ctx, pause) {
-			return none, fmt.Errorf("client: %s: %w", what, endOf(ctx, trouble))
+			return fail(endOf(ctx, trouble))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,7 @@ func (c *Client) seek(ctx context.Context, s seeking) error {
 			}
 			pause = min(pause, left)
 		}
+		c.cfg.log.Debug("no leader yet", "endpoint", s.endpoint, "err", err)
 		if s.failed != nil {
 			s.failed(err)
 		}
@@ -300,7 +302,7 @@ func (l *link) handshake(ctx context.Context, open func() error) error {
 
 // watch starts to count silence.
 func (l *link) watch(silenceMillis uint64) {
-	l.silence = time.Duration(max(silenceMillis, 100)) * time.Millisecond
+	l.silence = time.Duration(cmp.Or(silenceMillis, 5000)) * time.Millisecond
 	l.watchdog = time.AfterFunc(l.silence, func() { l.cancel(silence(l.address, l.silence)) })
 }
 
@@ -343,5 +345,5 @@ func (l *link) reason(err error) error {
 // beat returns how often to look whether a heartbeat is due, so that the other
 // side is never silent for longer than it was told.
 func beat(heartbeatMillis uint64) time.Duration {
-	return time.Duration(max(heartbeatMillis, 20)) * time.Millisecond / 2
+	return time.Duration(cmp.Or(heartbeatMillis, 1000)) * time.Millisecond / 2
 }

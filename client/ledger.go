@@ -205,6 +205,19 @@ func (g *ledger) settled(token uint64, err error) {
 	g.flights = slices.Delete(g.flights, i, i+1)
 }
 
+// confirmed reports whether every token up to the given one was answered.
+func (g *ledger) confirmed(token uint64) bool {
+	if len(g.flights) > 0 && g.flights[0].token <= token {
+		return false
+	}
+	for t := range g.waiting {
+		if t <= token {
+			return false
+		}
+	}
+	return true
+}
+
 // restart prepares for a new stream and returns what will be acknowledged on it
 // before anything else. Credit starts anew there.
 func (g *ledger) restart() idRanges {
@@ -250,7 +263,7 @@ func (g *ledger) fail(err error) {
 type echoes struct {
 	ranges idRanges // normal
 	single map[message.ID]struct{}
-	token  uint64 // when it is confirmed no more copies come
+	token  uint64 // when all up to it are confirmed no more copies come
 	open   bool   // some are not sent yet
 }
 
@@ -275,11 +288,5 @@ func (e *echoes) add(id message.ID) {
 func (e *echoes) flushed(token uint64) {
 	if e.open {
 		e.token, e.open = token, false
-	}
-}
-
-func (e *echoes) settled(token uint64) {
-	if !e.open && token >= e.token {
-		*e = echoes{}
 	}
 }

@@ -24,6 +24,7 @@ type publishLink struct {
 	sending  bool          // somebody is in Send, without the lock
 	sent     bool          // since the sender looked last
 	inFlight int           // batches that the server has not answered
+	progress time.Time     // when it answered last, or began to owe an answer
 	request  perdurepb.PublishRequest
 	received perdurepb.PublishResponse
 }
@@ -58,12 +59,16 @@ func (p *Publisher) run(l *publishLink) {
 		down := p.mu.down
 		p.mu.Unlock()
 		if !mayResume(down) {
+			p.c.cfg.log.Error("publisher ended", "endpoint", p.endpoint, "err", down)
 			p.fail(down)
 			return
 		}
 		brief.pause(p.ctx, time.Since(began))
 		next, err := p.connect(p.ctx, RetryForever, down)
 		if err != nil {
+			if p.ctx.Err() == nil {
+				p.c.cfg.log.Error("publisher ended", "endpoint", p.endpoint, "err", err)
+			}
 			p.fail(err)
 			return
 		}
@@ -154,6 +159,7 @@ func (p *Publisher) forgetSession(why error) {
 // attach makes l the stream of the publisher, unless its session is no longer
 // the publisher's.
 func (p *Publisher) attach(l *publishLink) bool {
+	p.c.cfg.log.Info("publisher connected", "endpoint", p.endpoint, "server", l.address, "session", l.opened.Session)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.asked != p.mu.win.session {
@@ -175,18 +181,17 @@ func (p *Publisher) attach(l *publishLink) bool {
 	if p.mu.expiry != nil {
 		p.mu.expiry.Stop()
 	}
-	p.c.cfg.log.Info("publisher connected", "endpoint", p.endpoint, "server", l.address, "session", l.opened.Session)
 	l.nudge()
 	return true
 }
 
 // detach notes why the stream ended.
 func (p *Publisher) detach(err error) {
+	if p.ctx.Err() == nil {
+		p.c.cfg.log.Info("publisher's stream ended", "endpoint", p.endpoint, "err", err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() == nil {
-		p.c.cfg.log.Warn("publisher lost its stream", "endpoint", p.endpoint, "err", err)
-	}
 	p.mu.link, p.mu.down = nil, err
 	p.mu.win.lost()
 	p.expire()
@@ -312,6 +317,9 @@ func (p *Publisher) sendNext(l *publishLink) {
 	b, sequence, attempt := p.mu.win.take()
 	l.request.Sequence, l.request.Attempt, l.request.Batch = sequence, attempt, b.data
 	l.sending, l.sent = true, true
+	if l.inFlight == 0 {
+		l.progress = time.Now()
+	}
 	l.inFlight++
 	p.mu.Unlock()
 	err := l.stream.Send(&l.request)
@@ -339,6 +347,11 @@ func (p *Publisher) sendLoop(l *publishLink) {
 			return
 		}
 		p.mu.Lock()
+		if l.inFlight > 0 && time.Since(l.progress) > 2*l.silence {
+			// It lives and does not answer. Batches that are sent twice are stored
+			// once, so another stream cannot do harm.
+			l.cancel(silence(l.address, 2*l.silence))
+		}
 		if silent && !l.sending {
 			if !l.sent {
 				p.beat(l)
@@ -372,6 +385,7 @@ func (p *Publisher) receive(l *publishLink) error {
 		}
 		p.mu.Lock()
 		l.inFlight = max(0, l.inFlight-len(l.received.Outcomes))
+		l.progress = time.Now()
 		for _, o := range l.received.Outcomes {
 			if err := p.outcome(l, o); err != nil {
 				// From here on nothing must be handed to this stream: it may be of a

@@ -101,6 +101,9 @@ func (p *Publisher) Publish(ctx context.Context, m *message.Message) (Receipt, e
 // the window has room. Otherwise it waits for room until ctx ends, or with
 // WithFailWhenFull fails with ErrWindowFull. Errors come from the future.
 func (p *Publisher) PublishAsync(ctx context.Context, m *message.Message) Future {
+	if ctx.Err() != nil {
+		return Future{b: failedBatch(context.Cause(ctx))} // definite: not sent
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {

@@ -99,7 +99,7 @@ func (a *Admin) Status(ctx context.Context) (*Status, error) {
 // StatusEach asks every server that the realm lists, and returns the answers by
 // name of server.
 func (a *Admin) StatusEach(ctx context.Context) (map[string]*Status, error) {
-	first, err := ask(ctx, a.c, "status", true, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StatusResponse, error) {
+	first, err := ask(ctx, a.c, "status", reads, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StatusResponse, error) {
 		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		return admin.Status(ctx, &perdurepb.StatusRequest{})

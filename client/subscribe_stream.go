@@ -147,6 +147,7 @@ func (s *Subscription) checkTerm(l *subscribeLink) error {
 // attach makes l the stream of the subscription. Acknowledgements that the last
 // one did not confirm go out first.
 func (s *Subscription) attach(l *subscribeLink) {
+	s.c.cfg.log.Info("subscription connected", "endpoint", s.endpoint, "durable", l.opened.Durable, "server", l.address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.link, s.mu.opened = l, l.opened
@@ -155,18 +156,17 @@ func (s *Subscription) attach(l *subscribeLink) {
 	s.mu.out, s.mu.outBytes = 0, 0
 	again := s.mu.ledger.restart()
 	s.mu.echoes = echoes{ranges: again, open: len(again) > 0}
-	s.c.cfg.log.Info("subscription connected", "endpoint", s.endpoint, "durable", l.opened.Durable, "server", l.address, "again", again.messages())
 	l.nudge()
 }
 
 // detach forgets the stream and what it delivered that nobody has seen. It
 // reports whether the subscription is being closed.
 func (s *Subscription) detach(err error) bool {
+	if s.ctx.Err() == nil {
+		s.c.cfg.log.Info("subscription's stream ended", "endpoint", s.endpoint, "err", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.mu.closing && s.ctx.Err() == nil {
-		s.c.cfg.log.Warn("subscription lost its stream", "endpoint", s.endpoint, "err", err)
-	}
 	s.mu.termSeen = time.Now()
 	s.mu.link, s.mu.queue = nil, nil
 	return s.mu.closing
@@ -270,7 +270,9 @@ func (s *Subscription) confirmed(f *perdurepb.Settled) error {
 	defer s.mu.Unlock()
 	held := s.mu.ledger.unconfirmed > maxUnconfirmed
 	s.mu.ledger.settled(f.Token, err)
-	s.mu.echoes.settled(f.Token)
+	if e := &s.mu.echoes; !e.empty() && !e.open && s.mu.ledger.confirmed(e.token) {
+		*e = echoes{}
+	}
 	if held {
 		s.nudgeLocked()
 	}
