@@ -280,6 +280,21 @@ func TestAttach(t *testing.T) {
 	r.want(NoSuchDurable, AppendDetach(nil, 12, 7))
 }
 
+// TestMarkBelow: a leader that delivered nothing of what is pending leaves no
+// mark.
+func TestMarkBelow(t *testing.T) {
+	r := newRig(t)
+	x := r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendPublish(nil, 1, x, 1, 1, plainBatch(t, 1, caughtUp+1)))
+	r.want(OK, AppendPublish(nil, 1, x, 1, 2, plainBatch(t, 2, 5)))
+	r.want(OK, AppendSettle(nil, 10, []Range{{1, caughtUp + 1}}))
+	r.term = 2
+	r.entry()
+	if d := r.durable(10); d.Counted() || d.Pending().Len() != 5 {
+		t.Fatalf("a mark at %v, below %v", d.Watermark(), d.Pending())
+	}
+}
+
 // TestTime: T never falls, R stands still from the last entry of one leader to
 // the first of the next.
 func TestTime(t *testing.T) {
