@@ -59,6 +59,7 @@ type Group[R any] struct {
 		bytes int // of proposals accepted and not done
 		full  chan struct{}
 	}
+	writing  int    // the loop's: writes that the log has not done
 	onFollow func() // the loop's: told when this replica does not lead
 	nextTick int64  // the host's ticker owns it
 
@@ -291,6 +292,7 @@ func (g *Group[R]) end() {
 	g.leader.Store(0)
 	g.led.Store(false)
 	g.replica.Stop()
+	g.drain()
 	g.in.Lock()
 	close(g.done)
 	rest := g.in.inbox
@@ -337,6 +339,21 @@ func (g *Group[R]) turn(in *inbox[R]) (stop bool, err error) {
 	return false, nil
 }
 
+// drain waits for the writes that the log still has: whoever opens the log next
+// must find them done.
+func (g *Group[R]) drain() {
+	for {
+		g.in.Lock()
+		g.writing -= len(g.in.stored)
+		g.in.stored = nil
+		g.in.Unlock()
+		if g.writing <= 0 {
+			return
+		}
+		<-g.wake
+	}
+}
+
 func (in *inbox[R]) empty() bool {
 	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
 		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && !in.stop
@@ -358,6 +375,7 @@ func (g *Group[R]) take(in *inbox[R]) {
 }
 
 func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
+	g.writing -= len(in.stored)
 	for _, w := range in.stored {
 		if w.Write.Install != nil {
 			g.receiving.Store(false)
@@ -406,6 +424,7 @@ func (g *Group[R]) perform(eff *Effects) {
 			g.replica.Unreachable(m.GetTo())
 		}
 	}
+	g.writing += len(eff.Writes)
 	for _, w := range eff.Writes {
 		g.log.Append(w.Write, func() { g.post(func(in *inbox[R]) { in.stored = append(in.stored, w) }) })
 	}
