@@ -81,7 +81,7 @@ func zstdFrame(t testing.TB, src []byte, opts ...zstd.EOption) []byte {
 }
 
 func TestDecompressionBombs(t *testing.T) {
-	zeros := make([]byte, 256<<20)
+	zeros := make([]byte, MaxEncodedSize+4<<20)
 	s2Bomb, zstdBomb := s2.Encode(nil, zeros), zstdFrame(t, zeros)
 	var stream bytes.Buffer // a frame that does not announce its size
 	e, err := zstd.NewWriter(&stream)
@@ -94,7 +94,7 @@ func TestDecompressionBombs(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("256 MiB of zeros are %d bytes of s2, %d of zstd", len(s2Bomb), len(zstdBomb))
+	t.Logf("%d zeros are %d bytes of s2, %d of zstd", len(zeros), len(s2Bomb), len(zstdBomb))
 	const claimed = MaxEncodedSize - 1000
 	tests := map[string][]byte{
 		"s2, the truth":             bomb(CompressS2, s2Bomb, len(zeros)),
@@ -128,7 +128,7 @@ func TestDecompressionBombs(t *testing.T) {
 }
 
 func TestHeadBomb(t *testing.T) {
-	zeros := make([]byte, 64<<20)
+	zeros := make([]byte, MaxEncodedSize+4<<20)
 	stored := s2.Encode(nil, zeros)
 	h := BatchHeader{Count: 1, HeadCompression: CompressS2, HeadLen: len(stored), HeadRawLen: MaxEncodedSize - HeaderSize}
 	raw := make([]byte, HeaderSize)

@@ -52,12 +52,12 @@ func (g gen) flat() *Message {
 // and after each step compares the index with asking each matcher.
 func TestIndexAgainstNaiveMatching(t *testing.T) {
 	var search Search // kept, to see that nothing of an earlier batch stays
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		g := newGen(seed)
 		var x Index
 		model := map[uint64]*Matcher{}
 		hits := 0
-		for range 200 {
+		for range 120 {
 			key := g.Uint64N(60)
 			if g.IntN(3) == 0 {
 				_, had := model[key]
