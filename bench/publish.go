@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -160,11 +161,11 @@ func (p *Publish) result(loads []*load, took, cpu time.Duration) *Result {
 	}
 	seconds := took.Seconds()
 	r := &Result{
-		Messages: p.Count, Seconds: seconds,
-		MsgsPerSec: float64(p.Count) / seconds,
-		MBPerSec:   float64(p.Count) * float64(p.Size) / 1e6 / seconds,
+		Messages: p.Count, Seconds: rounded(seconds),
+		MsgsPerSec: math.Round(float64(p.Count) / seconds),
+		MBPerSec:   rounded(float64(p.Count) * float64(p.Size) / 1e6 / seconds),
 		P50:        times.ValueAtQuantile(50), P99: times.ValueAtQuantile(99), Measured: times.TotalCount(),
-		ServersCPU: cpu.Seconds() * 1e6 / float64(p.Count),
+		ServersCPU: rounded(cpu.Seconds() * 1e6 / float64(p.Count)),
 		Size:       p.Size, Publishers: p.Publishers, Window: p.Window, Batch: p.Batch, Synchronous: p.Sync,
 	}
 	for _, l := range loads {
@@ -177,3 +178,6 @@ func (p *Publish) result(loads []*load, took, cpu time.Duration) *Result {
 func newTimes() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, (10 * time.Minute).Microseconds(), 3)
 }
+
+// rounded keeps three digits after the point: there is no more to measure.
+func rounded(f float64) float64 { return math.Round(f*1000) / 1000 }

@@ -227,20 +227,37 @@ func (d *demo) compare(ctx context.Context, r *demoReport) error {
 }
 
 // leader returns the server that leads now, once there is one other than not.
+// It asks the servers that run, one by one: waiting for a dead one would say
+// less about the others.
 func (d *demo) leader(ctx context.Context, not string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
 	for {
-		s, err := d.admin.Admin().Status(ctx)
-		if err == nil {
-			if leader, err := leaderOf(s, demoCluster); err == nil && leader != not {
-				return leader, nil
+		var leader string
+		var term uint64
+		for _, n := range d.fleet.nodes {
+			if state, _ := n.state(); state != nodeRunning {
+				continue
 			}
+			s, err := d.admin.Admin().StatusAt(ctx, n.client)
+			if err != nil {
+				continue // another may know
+			}
+			for _, c := range s.Clusters {
+				if c.Name == demoCluster && c.Leader != "" && c.Term >= term {
+					leader, term = c.Leader, c.Term
+				}
+			}
+		}
+		if leader != "" && leader != not {
+			return leader, nil
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("no leader was found within %v: %w", demoPatience, errors.Join(err, ctx.Err()))
-		case <-time.After(readyPoll):
+			return "", fmt.Errorf("no leader was found within %v: %w", demoPatience, ctx.Err())
+		case <-tick.C:
 		}
 	}
 }

@@ -157,11 +157,11 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 	}()
 
 	fmt.Fprintf(d.p.stderr, "perdure: starting %d servers, files in %s\n", len(d.fleet.nodes), d.dir)
+	if err := d.save(); err != nil {
+		return err
+	}
 	starting, ready := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
 	err = d.fleet.startAll(starting)
-	if err == nil {
-		err = d.save()
-	}
 	if err == nil {
 		err = d.establish(starting, definition)
 	}
@@ -169,6 +169,10 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 	if err != nil {
 		return err
 	}
+	if err := d.save(); err != nil {
+		return err
+	}
+	// Who asks before is answered from here on.
 	served.Go(func() { serveControl(ctx, listener, d.answer) })
 	d.welcome(d.p.stdout)
 	<-ctx.Done()

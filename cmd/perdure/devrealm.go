@@ -31,17 +31,15 @@ func (d *dev) establish(ctx context.Context, given *realmFile) error {
 		return err
 	}
 	defer closeClient(c)
+	var options []client.ApplyOption
 	if given == nil {
-		now, err := c.Admin().GetRealm(ctx, 0)
-		switch {
-		case err == nil && len(now.Document) > 0:
-			return nil
-		case err != nil && !errors.Is(err, client.ErrNotFound):
-			return err
-		}
 		given = &realmFile{name: "the default realm", data: []byte(defaultRealm(d.fleet.nodes))}
+		options = append(options, client.IfRevision(0))
 	}
-	plan, err := c.Admin().ApplyRealm(ctx, given.data, given.name)
+	plan, err := c.Admin().ApplyRealm(ctx, given.data, given.name, options...)
+	if len(options) > 0 && errors.Is(err, client.ErrRevisionConflict) {
+		return nil // there is one already, from a dev before
+	}
 	if err != nil {
 		return fmt.Errorf("apply %s: %w", given.name, err)
 	}

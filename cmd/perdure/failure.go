@@ -118,8 +118,9 @@ func describe(err error) complaint {
 	if errors.Is(err, client.ErrOutcomeUnknown) {
 		c.Reason = "OUTCOME_UNKNOWN"
 	}
-	c.Message = strings.ReplaceAll(c.Message, "client: ", "")
-	c.Message = strings.ReplaceAll(c.Message, c.Reason+": ", "")
+	for _, prefix := range []string{"client: ", "message: ", c.Reason + ": "} {
+		c.Message = strings.ReplaceAll(c.Message, prefix, "")
+	}
 	c.Message = strings.ReplaceAll(c.Message, "\n", "; ")
 	return c
 }

@@ -128,7 +128,7 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 		err = errors.Join(err, stopped)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; %d messages were sent, %d confirmed", err, r.Published, r.Confirmed)
+		return fmt.Errorf("%w; sent before: %s, %d confirmed", err, countOf(r.Published, "message"), r.Confirmed)
 	}
 	if output == formatJSON {
 		return p.writeJSON(p.stdout, r)

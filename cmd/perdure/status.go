@@ -71,7 +71,7 @@ func (p *program) statusCommand() *cobra.Command {
 		Short: "Show servers, clusters, services, stores and durables",
 		Long:  "Asks every server of the realm and puts the answers together.",
 		Example: "  perdure status\n" +
-			"  perdure status -o json --connect 127.0.0.1:7400",
+			"  perdure status -o json --timeout 2s",
 		Args: noArgs,
 	}
 	conn := connectionFlags(cmd)

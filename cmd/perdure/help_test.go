@@ -1,0 +1,72 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestHelp holds that every command says what it is for and gives examples
+// whose flags and arguments it would take. The scripts run most of them.
+func TestHelp(t *testing.T) {
+	p := &program{}
+	each(p.root(), func(cmd *cobra.Command) {
+		if cmd.Name() == "help" {
+			return
+		}
+		if cmd.Short == "" || cmd.Example == "" {
+			t.Errorf("%s: no short description, or no example", cmd.CommandPath())
+		}
+		for line := range strings.Lines(cmd.Example) {
+			if err := checkExample(line); err != nil {
+				t.Errorf("%s: example %q: %v", cmd.CommandPath(), strings.TrimSpace(line), err)
+			}
+		}
+	})
+}
+
+// checkExample parses what follows the word perdure in a line of shell.
+func checkExample(line string) error {
+	_, line, _ = strings.Cut(line, "perdure ")
+	var args []string
+	for word := range strings.FieldsSeq(line) {
+		if word == "#" || word == ">" || word == "<" {
+			break
+		}
+		args = append(args, strings.Trim(word, "'\")"))
+	}
+	p := &program{}
+	cmd, rest, err := p.root().Find(args)
+	if err != nil {
+		return err
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		return err
+	}
+	return cmd.ValidateArgs(cmd.Flags().Args())
+}
+
+func TestEnvironmentTwins(t *testing.T) {
+	p := &program{environ: []string{"PERDURE_OUTPUT=json", "PERDURE_TIMEOUT=", "PERDURE_COUNT=7", "PERDURE_IDLE_TIMEOUT=2s"}}
+	cmd, _, err := p.root().Find([]string{"sub"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.ParseFlags([]string{"--count", "3"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.fromEnvironment(cmd); err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{
+		"output": "json", "timeout": "10s", "count": "3", "idle-timeout": "2s", "connect": defaultConnect,
+	} {
+		if got := cmd.Flags().Lookup(flag).Value.String(); got != want {
+			t.Errorf("--%s is %s, want %s", flag, got, want)
+		}
+	}
+	if usage := cmd.Flags().Lookup("idle-timeout").Usage; !strings.Contains(usage, "[PERDURE_IDLE_TIMEOUT]") {
+		t.Errorf("--idle-timeout: %q does not name its variable", usage)
+	}
+}
