@@ -1,0 +1,292 @@
+package sim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/integration/model"
+	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store"
+)
+
+const (
+	kindStandard = 1
+	kindShared   = 2
+	groups       = 4 // values of the field that matchers ask for
+)
+
+// clients is everybody outside of the servers.
+type clients struct {
+	publishers    []*publisher
+	subscribers   []*subscriber
+	conns         []*conn
+	links         []*link // attached
+	subscriptions uint64
+	batches       map[uint64]*model.Batch // by hash of the bytes
+	numbers       uint64
+	revision      uint64
+	definition    statepb.Deploy
+	created       int
+	deploying     bool
+	builder       message.Builder
+}
+
+// openClients makes the publishers and subscribers of a run. They come to life
+// with its first steps.
+func (w *world) openClients() {
+	w.batches = map[uint64]*model.Batch{}
+	w.define()
+	w.deployNow()
+	id := uint64(100)
+	for i := range w.setup.publishers {
+		id++
+		w.publishers = append(w.publishers, &publisher{w: w, id: id, store: uint64(1 + i%2), first: 1, most: 1 + w.rng.IntN(8)})
+	}
+	for _, s := range w.definition.Stores {
+		for _, d := range s.Durables {
+			n := 1
+			if d.Kind == kindShared {
+				n = 1 + w.rng.IntN(3)
+			}
+			for range n {
+				w.addSubscriber(d.Id, d.Kind == kindStandard)
+			}
+		}
+	}
+}
+
+func (w *world) addSubscriber(durable uint64, standard bool) {
+	s := &subscriber{
+		w: w, id: 200 + uint64(len(w.subscribers)), process: w.rng.Uint64(), durable: durable, standard: standard,
+		flights: map[uint64][]uint64{},
+	}
+	w.subscribers = append(w.subscribers, s)
+	w.after(w.draw(100*ms), s.connect)
+}
+
+// define draws the first definition.
+func (w *world) define() {
+	next := uint64(0)
+	durable := func(name string, kind uint32) *statepb.Durable {
+		next++
+		d := &statepb.Durable{Id: next, Name: name, Kind: kind}
+		if w.chance(0.4) {
+			d.Matcher = w.matcher()
+		}
+		return d
+	}
+	for i := range 2 {
+		s := &statepb.Store{Id: uint64(i + 1), Name: fmt.Sprintf("store-%d", i+1)}
+		s.Durables = append(s.Durables, durable("audit", kindStandard), durable("delays", kindShared))
+		if w.chance(0.5) {
+			s.Durables = append(s.Durables, durable("more", uint32(1+w.rng.IntN(2))))
+		}
+		if w.setup.limit {
+			s.MessageLimit = 20 + w.rng.Uint64N(200)
+			if w.chance(0.5) {
+				s.ByteLimit = 2000 + w.rng.Uint64N(20000)
+			}
+		}
+		w.definition.Stores = append(w.definition.Stores, s)
+	}
+	w.created = int(next)
+}
+
+// redefine changes the definition a little.
+func (w *world) redefine() {
+	s := w.definition.Stores[w.rng.IntN(2)]
+	if w.setup.limit {
+		s.MessageLimit = 20 + w.rng.Uint64N(300)
+	}
+	switch n := len(s.Durables); {
+	case n < 5 && w.chance(0.6):
+		w.created++
+		d := &statepb.Durable{Id: uint64(w.created), Name: fmt.Sprintf("static-%d", w.created), Kind: uint32(1 + w.rng.IntN(2))}
+		s.Durables = append(s.Durables, d)
+		w.addSubscriber(d.Id, d.Kind == kindStandard)
+	case n > 1:
+		i := w.rng.IntN(n)
+		s.Durables = slices.Delete(s.Durables, i, i+1)
+	}
+	w.deployNow()
+}
+
+// deployNow brings the definition into the log, however long it takes.
+func (w *world) deployNow() {
+	w.definition.Revision++
+	w.deployAgain(w.definition.Revision, store.AppendDeploy(nil, &w.definition))
+}
+
+func (w *world) deployAgain(revision uint64, command []byte) {
+	again := func() {
+		if revision == w.definition.Revision {
+			w.after(20*ms, func() { w.deployAgain(revision, command) })
+		}
+	}
+	n := w.leaderOf()
+	if n == nil {
+		again()
+		return
+	}
+	answered := false
+	n.propose(command, func(r store.Result, err error) {
+		answered = true
+		switch {
+		case err != nil:
+			again()
+		case r.Code != store.OK && r.Code != store.Stale:
+			w.judge.Failf("deploying revision %d is answered %v: %s", revision, r.Code, r.Detail)
+		}
+	})
+	w.after(clientTimeout, func() {
+		if !answered {
+			again()
+		}
+	})
+}
+
+func (w *world) matcher() string { return fmt.Sprintf(`{"g":%d}`, w.rng.IntN(groups)) }
+
+// interestOf reads the matchers of this package.
+func interestOf(matcher string) model.Interest {
+	var g int
+	if _, err := fmt.Sscanf(matcher, `{"g":%d}`, &g); err != nil {
+		return model.Interest{All: true}
+	}
+	return model.Interest{Group: g}
+}
+
+func definitionOf(p *statepb.Deploy) (out []model.Definition) {
+	for _, s := range p.Stores {
+		d := model.Definition{ID: s.Id, MessageLimit: s.MessageLimit, ByteLimit: s.ByteLimit}
+		for _, x := range s.Durables {
+			d.Durables = append(d.Durables, model.Static{ID: x.Id, Name: x.Name, Standard: x.Kind == kindStandard, Interest: interestOf(x.Matcher)})
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// create makes a dynamic durable and subscribes it.
+func (w *world) create() {
+	n := w.leaderOf()
+	if n == nil {
+		return
+	}
+	w.created++
+	name := fmt.Sprintf("dynamic-%d", w.rng.IntN(4))
+	c := &statepb.CreateDurable{Store: uint64(1 + w.rng.IntN(2)), Name: name, Kind: uint32(1 + w.rng.IntN(2))}
+	if w.chance(0.4) {
+		c.Matcher = w.matcher()
+	}
+	n.propose(store.AppendCreateDurable(nil, c), func(r store.Result, err error) {
+		if err == nil && r.Code == store.OK {
+			w.seen.hit(DurableCreated)
+			w.addSubscriber(r.Durable, c.Kind == kindStandard)
+		}
+	})
+}
+
+// remove deletes a dynamic durable.
+func (w *world) remove() {
+	n := w.leaderOf()
+	if n == nil || len(w.subscribers) == 0 {
+		return
+	}
+	if s := w.subscribers[w.rng.IntN(len(w.subscribers))]; s.durable>>63 == 1 {
+		n.propose(store.AppendDeleteDurable(nil, s.durable), func(r store.Result, err error) {
+			if err == nil && r.Code == store.OK {
+				w.seen.hit(DurableDeleted)
+			}
+		})
+	}
+}
+
+// makeBatch makes a batch that nobody made before, perhaps damaged.
+func (w *world) makeBatch(to uint64) *outgoing {
+	n := 1 + w.rng.IntN(20)
+	if w.chance(0.3) {
+		n = 1
+	}
+	b := &model.Batch{}
+	w.builder.Reset()
+	for range n {
+		w.numbers++
+		size := 8 + w.rng.IntN(40)
+		if w.chance(0.02) {
+			size = 3000
+		}
+		body := make([]byte, size)
+		binary.LittleEndian.PutUint64(body, w.numbers)
+		for i := 8; i < size; i += 8 {
+			body[i] = byte(w.rng.Uint32())
+		}
+		g := w.rng.IntN(groups)
+		m := message.Message{Body: body}
+		m.SetInt("g", int64(g))
+		if err := w.builder.Add(&m); err != nil {
+			w.judge.Failf("a message of %d bytes does not fit: %w", size, err)
+		}
+		c := model.Content{Number: w.numbers, Sum: contentSum(&m), Group: g}
+		w.judge.Publishing(to, c)
+		b.Messages = append(b.Messages, c)
+	}
+	data := w.builder.AppendTo(nil, message.Options{})
+	if w.fault(w.setup.corrupt) {
+		data[message.HeaderSize+w.rng.IntN(len(data)-message.HeaderSize)] ^= 1 << w.rng.IntN(8)
+		b.Corrupt = true
+	}
+	b.Bytes, b.Sum = uint64(len(data)), xxhash.Sum64(data)
+	w.batches[b.Sum] = b
+	return &outgoing{Batch: b, data: data}
+}
+
+// contentSum is a hash of what is in a message.
+func contentSum(m *message.Message) uint64 {
+	sum := xxhash.Sum64(m.Body)
+	if v, ok := m.Get("g"); ok {
+		g, _ := v.AsInt()
+		sum = sum*31 + uint64(g)
+	}
+	return sum
+}
+
+func (w *world) attached(l *link) { w.links = append(w.links, l) }
+
+// left notes that a subscription is over at its server.
+func (w *world) left(l *link) {
+	w.judge.Left(l.sub.ID)
+	w.links = slices.DeleteFunc(w.links, func(o *link) bool { return o == l })
+}
+
+// act lets clients do something.
+func (w *world) act() {
+	for _, p := range w.publishers {
+		if w.chance(w.setup.publish) {
+			p.act()
+		}
+	}
+	switch s := w.subscribers[w.rng.IntN(len(w.subscribers))]; {
+	case w.fault(w.setup.silentDeath):
+		s.dies()
+	case w.fault(w.setup.takeOver) && s.standard && !s.over:
+		w.addSubscriber(s.durable, true)
+	}
+	if len(w.conns) > 0 && w.fault(w.setup.cutStream) {
+		w.conns[w.rng.IntN(len(w.conns))].breaks(w.chance(0.3))
+		w.sweepConns()
+	}
+	if w.fault(w.setup.create) {
+		w.create()
+	}
+	if w.fault(w.setup.remove) {
+		w.remove()
+	}
+	if w.fault(w.setup.deploy) {
+		w.redefine()
+	}
+}

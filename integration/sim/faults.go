@@ -1,0 +1,211 @@
+package sim
+
+import (
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
+)
+
+// break_ lets faults happen.
+func (w *world) break_() {
+	s := &w.setup
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	if l := w.leaderOf(); l != nil && w.chance(0.3) {
+		n = l
+	}
+	switch {
+	case w.fault(s.crash):
+		n.crash(false)
+	case w.fault(s.power):
+		n.crash(true)
+	case w.fault(s.stop):
+		n.stop()
+	case w.fault(s.crashAll):
+		w.crashAll()
+	case w.fault(s.partition):
+		w.partition()
+	case w.fault(s.oneWay):
+		w.cutLink(n, w.nodes[w.rng.IntN(len(w.nodes))], w.draw(second))
+	case w.fault(s.isolate):
+		w.isolate(n)
+	case w.fault(s.slowDisk):
+		n.slow, n.slowUntil = w.draw(30*ms)+1, w.now+w.draw(2*second)
+	case w.fault(s.stallDisk):
+		n.slow, n.slowUntil = second, w.now+w.draw(second)
+	case w.fault(s.freeze):
+		n.frozenUntil = w.now + w.draw(second)
+	case w.fault(s.clock):
+		n.skew += w.draw(2*s.skew+1) - s.skew
+		w.seen.hit(ClockJumped)
+	case w.fault(s.frozenClock):
+		n.frozen = n.now().Wall
+	case w.fault(s.transfer):
+		w.transfer(n)
+	case w.fault(s.peerDown):
+		w.reset(n)
+	case w.fault(s.suspend):
+		w.suspend()
+	}
+	if n.up && w.fault(s.checkpoint) {
+		n.call(func(now cluster.Now) { n.checkpoint(now) })
+	}
+}
+
+// checkpoint forces one, unless a snapshot is being installed.
+func (n *node) checkpoint(now cluster.Now) {
+	if n.receive == 0 {
+		if err := n.replica.Checkpoint(now); err != nil {
+			n.failed(err)
+		}
+	}
+}
+
+// mayCrash reports whether a node may end this way: a fence must leave a
+// majority.
+func (n *node) mayCrash(power bool) bool {
+	if !n.up {
+		return false
+	}
+	mode := n.w.setup.mode
+	if mode == clustertest.Sync || mode == clustertest.Async && !power {
+		return true
+	}
+	fenced := 0
+	for _, o := range n.w.nodes {
+		if o.fenced {
+			fenced++
+		}
+	}
+	return fenced < (len(n.w.nodes)-1)/2
+}
+
+// crash ends a process, or the machine under it, and starts it again later.
+func (n *node) crash(power bool) {
+	w := n.w
+	if !n.mayCrash(power) {
+		return
+	}
+	if n.mem.Queued() > 0 {
+		w.seen.hit(QueuedLost)
+	}
+	what := "crash"
+	if power {
+		what = "power loss"
+	}
+	n.end(what, func() *clustertest.MemLog {
+		keep := 0
+		if unsynced := n.mem.Unsynced(); unsynced > 0 {
+			keep = w.rng.IntN(unsynced + 1)
+			if power && keep < unsynced {
+				w.seen.hit(UnsyncedLost)
+			}
+		}
+		return n.mem.Crash(clustertest.Crash{Power: power, Keep: keep})
+	})
+	n.assertFence(power)
+	n.restart()
+}
+
+// assertFence checks that exactly those who may have forgotten say so.
+func (n *node) assertFence(power bool) {
+	mode := n.w.setup.mode
+	if want := mode == clustertest.Memory || mode == clustertest.Async && power; n.fenced != want {
+		n.w.judge.Failf("replica %d after the end of its process in mode %v (power loss %v): fenced is %v", n.id, mode, power, n.fenced)
+	}
+}
+
+// stop ends a process in order.
+func (n *node) stop() {
+	if !n.mayCrash(false) {
+		return
+	}
+	n.replica.Stop()
+	n.end("stop", n.mem.Stop)
+	n.assertFence(false)
+	n.restart()
+}
+
+func (n *node) restart() {
+	w := n.w
+	life := n.life
+	w.after(w.draw(700*ms), func() {
+		if !n.up && n.life == life && !n.fenced {
+			n.start()
+		}
+	})
+}
+
+// crashAll ends all processes within a moment.
+func (w *world) crashAll() {
+	if w.setup.mode == clustertest.Memory {
+		return
+	}
+	power := w.setup.mode == clustertest.Sync && w.chance(0.5)
+	for _, n := range w.nodes {
+		n.crash(power)
+	}
+	w.seen.hit(AllCrashed)
+}
+
+func (w *world) cutLink(a, b *node, d int64) {
+	if a != b {
+		w.cuts[[2]uint64{a.id, b.id}] = w.now + d
+		w.note(a.id, "cut", b.id, uint64(d), 0)
+	}
+}
+
+// partition splits the nodes in two.
+func (w *world) partition() {
+	side, d := w.rng.Uint64(), w.draw(2*second)
+	for _, a := range w.nodes {
+		for _, b := range w.nodes {
+			if side>>a.id&1 != side>>b.id&1 {
+				w.cutLink(a, b, d)
+			}
+		}
+	}
+}
+
+// isolate cuts one node off from the others, long enough for a snapshot to be
+// needed, perhaps.
+func (w *world) isolate(n *node) {
+	if n.up && n.leads != 0 {
+		w.seen.hit(LeaderIsolated)
+	}
+	d := w.draw(2 * second)
+	for _, o := range w.nodes {
+		w.cutLink(n, o, d)
+		w.cutLink(o, n, d)
+	}
+}
+
+func (w *world) transfer(n *node) {
+	if l := w.leaderOf(); l != nil && l != n {
+		w.seen.hit(Transferred)
+		l.call(func(cluster.Now) { l.replica.Transfer(n.id) })
+	}
+}
+
+// reset breaks the connections of a node, which says nothing about its process.
+func (w *world) reset(n *node) {
+	for _, o := range w.nodes {
+		if o != n && o.up {
+			o.post(func(in *inbox) { in.down = append(in.down, n.id) })
+		}
+	}
+}
+
+// suspend lets an hour pass at once, as if all machines had been suspended.
+func (w *world) suspend() {
+	w.note(0, "suspend", 0, 0, 0)
+	w.seen.hit(Suspended)
+	const hour = 3700 * second
+	for i := range w.events {
+		w.events[i].at += hour
+	}
+	for k, until := range w.cuts {
+		if until > w.now {
+			w.cuts[k] = until + hour
+		}
+	}
+	w.now += hour
+}

@@ -1,0 +1,113 @@
+package sim
+
+import (
+	"fmt"
+
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/store"
+)
+
+// patience is how long a healed cluster may take to come to rest.
+const patience = 40 * second
+
+// finish heals everything and waits until all messages are delivered and all
+// replicas are equal.
+func (w *world) finish() {
+	w.note(0, "heal", 0, 0, 0)
+	w.healed = true
+	clear(w.cuts)
+	for _, n := range w.nodes {
+		n.frozenUntil, n.slowUntil = 0, 0
+		if !n.up && !n.fenced {
+			n.start()
+		}
+	}
+	for _, s := range w.subscribers {
+		s.quiet = 0
+		if s.conn != nil {
+			s.conn.breaks(false) // whatever it forgot comes again
+		}
+	}
+	began, why := w.now, ""
+	for w.now < began+patience && w.judge.Err() == nil {
+		w.pass(20 * ms)
+		w.step++
+		w.act()
+		w.check()
+		if why = w.unrest(); why == "" {
+			break
+		}
+		if w.now > began+second/2 {
+			w.relieve()
+		}
+	}
+	if why != "" {
+		w.judge.Failf("liveness: %s, %.1f s after everything healed", why, float64(w.now-began)/1e9)
+	}
+	if w.judge.Err() == nil {
+		w.checkFully()
+		for id := range w.judge.Machine.Durables {
+			w.judge.Drained(id)
+		}
+	}
+}
+
+// relieve subscribes durables that nobody subscribes any more.
+func (w *world) relieve() {
+	n := w.leaderOf()
+	if n == nil {
+		return
+	}
+	n.svc.Durables(0, func(d store.Durable) bool {
+		for _, s := range w.subscribers {
+			if s.durable == d.ID() && !s.over {
+				return true
+			}
+		}
+		w.addSubscriber(d.ID(), d.Kind() == kindStandard)
+		return true
+	})
+}
+
+// unrest says what is not at rest yet.
+func (w *world) unrest() string {
+	leaders := 0
+	var first *node
+	for _, n := range w.nodes {
+		if !n.up {
+			continue
+		}
+		s := n.replica.Status(n.now())
+		if s.Role == "leader" {
+			leaders++
+		}
+		switch {
+		case first == nil:
+			first = n
+		case n.svc.Applied() != first.svc.Applied():
+			return fmt.Sprintf("replica %d applied %d and replica %d %d", n.id, n.svc.Applied(), first.id, first.svc.Applied())
+		case n.svc.Hash() != first.svc.Hash():
+			return fmt.Sprintf("replicas %d and %d differ at %d", n.id, first.id, n.svc.Applied())
+		case s.Commit != s.Applied:
+			return fmt.Sprintf("replica %d applied %d of %d", n.id, s.Applied, s.Commit)
+		}
+	}
+	if leaders != 1 {
+		return fmt.Sprintf("%d leaders", leaders)
+	}
+	why := ""
+	first.svc.Durables(0, func(d store.Durable) bool {
+		if n := d.Pending().Len(); n > 0 {
+			why = fmt.Sprintf("%d messages are pending in durable %q (%d)", n, d.Name(), d.ID())
+		}
+		return why == ""
+	})
+	for _, p := range w.publishers {
+		if !p.idle() {
+			why = fmt.Sprintf("publisher %d waits for %d batches", p.id, len(p.batches))
+		}
+	}
+	return why
+}
+
+var _ cluster.Machine[store.Result] = (*machine)(nil)

@@ -1,0 +1,356 @@
+package sim
+
+import (
+	"errors"
+	"slices"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
+	"github.com/perdure/perdure/server/service"
+	"github.com/perdure/perdure/store"
+)
+
+const group = 7
+
+// node is one server with one replica: what is left of it while it is down, and
+// the process while it runs.
+type node struct {
+	w   *world
+	id  uint64
+	mem *clustertest.MemLog
+
+	up     bool
+	fenced bool   // it may have forgotten, and never comes back
+	life   uint64 // incarnation, rising
+	born   int64
+	*process
+
+	skew, frozen int64 // of its wall clock; frozen at, if not 0
+	slow         int64 // the disk takes so much longer
+	slowUntil    int64
+	frozenUntil  int64 // the process does not run
+}
+
+// process is what a crash ends.
+type process struct {
+	log     *diskLog
+	svc     *service.Service
+	replica *cluster.Replica[store.Result]
+	eff     cluster.Effects
+	in      inbox
+	awake   bool // a turn is due
+	turning bool
+	writing bool  // the append worker is busy
+	ticking bool  // a tick waits
+	alarm   int64 // when a turn is due by the replica's deadline
+	receive int   // snapshots on their way in; at most one
+	spinAt  int64 // when turns began to follow each other at once
+	spins   int
+	leads   uint64 // the term in which it leads
+	nonces  uint64 // of attachments
+}
+
+// inbox is what waits for the loop, as in cluster.Group.
+type inbox struct {
+	ticks     int
+	messages  []*pb.Message
+	snapshots []arrived
+	proposals []cluster.Proposal[store.Result]
+	stored    []cluster.StorageWrite
+	calls     []func(cluster.Now)
+	down      []uint64
+}
+
+func (in *inbox) empty() bool {
+	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
+		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0
+}
+
+type arrived struct {
+	m  *pb.Message
+	in cluster.Receiver
+}
+
+func newNode(w *world, id uint64, mem *clustertest.MemLog) *node {
+	n := &node{w: w, id: id, mem: mem}
+	if w.setup.skew > 0 {
+		n.skew = w.draw(2*w.setup.skew) - w.setup.skew
+	}
+	return n
+}
+
+// now reads the clocks of the process.
+func (n *node) now() cluster.Now {
+	wall := wallStart + n.w.now + n.skew
+	if n.frozen != 0 {
+		wall = n.frozen
+	}
+	return cluster.Now{Mono: n.w.now - n.born + 1, Wall: wall}
+}
+
+const wallStart = int64(1_790_000_000) * second
+
+// start starts the process, unless its copy may have forgotten something.
+func (n *node) start() {
+	w := n.w
+	if err := n.mem.MayHaveForgotten(); err != nil {
+		w.judge.Failf("a copy that may have forgotten is started: %v", err)
+	}
+	n.life++
+	n.born = w.now
+	svc := service.New()
+	n.process = &process{svc: svc}
+	n.log = newDiskLog(n, n.mem)
+	m := newMachine(n, svc)
+	opts := cluster.Options{
+		Group: group, ID: n.id, Rank: int(n.id) - 1, Tick: w.setup.tick, HeartbeatTicks: 2, ElectionTicks: 10,
+		Seed: w.opts.Seed ^ n.life<<32,
+	}
+	m.loads = true
+	replica, err := cluster.NewReplica(opts, n.log, m, leading{svc, n}, n.now())
+	if err != nil {
+		w.judge.Failf("replica %d does not start: %w", n.id, err)
+		return
+	}
+	if w.setup.keepLittle {
+		replica.SetRetention(cluster.Retention{Leader: 24 << 10, Follower: 8 << 10, Grain: 2 << 10, Unheard: 300e6})
+	}
+	n.replica = replica
+	n.up = true
+	w.note(n.id, "start", n.life, w.judge.AppliedBy(n.id), 0)
+	n.scheduleTick()
+	n.kick()
+}
+
+// alive wraps f so that it does nothing after the process has ended.
+func (n *node) alive(f func()) func() {
+	life := n.life
+	return func() {
+		if n.up && n.life == life {
+			f()
+		}
+	}
+}
+
+func (n *node) after(d int64, f func()) { n.w.after(d, n.alive(f)) }
+
+func (n *node) scheduleTick() {
+	n.after(int64(n.w.setup.tick), func() {
+		n.in.ticks++
+		n.kick()
+		n.scheduleTick()
+	})
+}
+
+// post puts something into the inbox.
+func (n *node) post(put func(*inbox)) {
+	put(&n.in)
+	n.kick()
+}
+
+// call runs f on the loop.
+func (n *node) call(f func(cluster.Now)) {
+	n.post(func(in *inbox) { in.calls = append(in.calls, f) })
+}
+
+// kick lets the loop run soon.
+func (n *node) kick() {
+	if n.awake || n.turning {
+		return
+	}
+	n.awake = true
+	n.after(max(n.w.draw(n.w.setup.wake+1), n.frozenUntil-n.w.now), n.turn)
+}
+
+// turn does what cluster.Group.turn does.
+func (n *node) turn() {
+	n.awake, n.turning = false, true
+	n.alarm = 0
+	for first := true; n.up && n.w.judge.Err() == nil; first = false {
+		in := n.in
+		n.in = inbox{}
+		if !first && in.empty() {
+			break
+		}
+		now := n.now()
+		if err := n.feed(now, &in); err != nil {
+			n.failed(err)
+			return
+		}
+		if err := n.replica.Advance(now, &n.eff); err != nil {
+			n.failed(err)
+			return
+		}
+		n.perform()
+		n.replica.Settle(now)
+	}
+	n.turning = false
+	n.setAlarm()
+}
+
+func (n *node) failed(err error) {
+	n.w.judge.Failf("replica %d stops: %w", n.id, err)
+}
+
+// setAlarm lets the loop run at the replica's deadline.
+func (n *node) setAlarm() {
+	d := n.replica.Deadline()
+	if d == 0 || n.alarm != 0 && n.alarm <= d {
+		return
+	}
+	n.alarm = d
+	if d <= n.now().Mono {
+		n.spin(d)
+	}
+	n.after(max(0, d-n.now().Mono), func() {
+		if n.alarm == d {
+			n.alarm = 0
+			n.kick()
+		}
+	})
+}
+
+// spin notes a deadline that is over: a few are all right, but a loop that does
+// nothing but turn takes a whole processor.
+func (n *node) spin(deadline int64) {
+	if n.spinAt != n.w.now {
+		n.spinAt, n.spins = n.w.now, 0
+	}
+	if n.spins++; n.spins > 100 {
+		n.w.judge.Failf("replica %d: its loop spins: the deadline %d is over at %d, and nothing comes of it", n.id, deadline, n.now().Mono)
+	}
+}
+
+func (n *node) feed(now cluster.Now, in *inbox) error {
+	for _, s := range in.stored {
+		if s.Write.Install != nil {
+			n.receive = 0
+		}
+		if err := n.replica.Stored(s, &n.eff); err != nil {
+			return err
+		}
+	}
+	if in.ticks > 0 {
+		n.replica.Tick(now)
+	}
+	for _, m := range in.messages {
+		n.replica.Step(now, m)
+	}
+	for _, s := range in.snapshots {
+		if err := n.install(now, s); err != nil {
+			return err
+		}
+	}
+	for _, d := range in.down {
+		n.replica.PeerDown(now, d)
+	}
+	for _, p := range in.proposals {
+		n.replica.Propose(p)
+	}
+	for _, f := range in.calls {
+		f(now)
+	}
+	return nil
+}
+
+// install gives the replica a snapshot that has arrived in full.
+func (n *node) install(now cluster.Now, s arrived) error {
+	n.replica.StepSnapshot(now, s.m, s.in)
+	if err := n.replica.Advance(now, &n.eff); err != nil {
+		return err
+	}
+	for _, w := range n.eff.Writes {
+		if w.Write.Install == s.in {
+			n.w.seen.hit(SnapshotInstalled)
+			n.w.note(n.id, "install", s.in.Meta().GetIndex(), 0, 0)
+			return nil
+		}
+	}
+	n.receive = 0 // Raft did not want it
+	return nil
+}
+
+// perform does what cluster.Group.perform does.
+func (n *node) perform() {
+	for _, m := range n.eff.Messages {
+		if m.GetType() == pb.MsgApp || m.GetType() == pb.MsgHeartbeat {
+			n.w.judge.Leads(m.GetTerm(), n.id)
+		}
+		if !n.w.send(n, m) {
+			n.replica.Unreachable(m.GetTo())
+		}
+	}
+	for _, w := range n.eff.Writes {
+		n.log.Append(w.Write, n.alive(func() { n.post(func(in *inbox) { in.stored = append(in.stored, w) }) }))
+	}
+	snapshots := n.eff.Snapshots
+	n.eff = cluster.Effects{Messages: n.eff.Messages[:0], Writes: n.eff.Writes[:0]}
+	for _, s := range snapshots {
+		n.w.judge.Leads(s.Message.GetTerm(), n.id)
+		n.stream(s)
+	}
+	n.kickDisk()
+}
+
+// propose replicates a command. done runs on the loop, as Proposal.Done does.
+func (n *node) propose(command []byte, done func(store.Result, error)) {
+	t := n.w.tally(command)
+	t.proposed++
+	n.post(func(in *inbox) {
+		in.proposals = append(in.proposals, cluster.Proposal[store.Result]{Command: command, Done: func(r store.Result, err error) {
+			if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrStopped) {
+				t.refused++
+				n.w.checkTally(t)
+			}
+			done(r, err)
+		}})
+	})
+}
+
+// end ends the process: nothing of it goes on. how says what its disk keeps.
+func (n *node) end(what string, how func() *clustertest.MemLog) {
+	w := n.w
+	w.note(n.id, what, uint64(n.mem.Queued()), uint64(n.mem.Unsynced()), 0)
+	wasLeader := n.leads != 0
+	n.up = false
+	n.mem = how()
+	n.forgetHolds()
+	if w.leaderOf() == n || wasLeader {
+		w.seen.hit(LeaderCrashed)
+	}
+	if err := n.mem.MayHaveForgotten(); err != nil {
+		n.fenced = true
+		w.seen.hit(FenceSeen)
+		if !errors.Is(err, cluster.ErrMayHaveForgotten) {
+			w.judge.Failf("replica %d is fenced by another error: %v", n.id, err)
+		}
+	}
+	// Others see the connection end, mostly.
+	for _, o := range w.nodes {
+		if o.up && !w.cut(n.id, o.id) && w.chance(0.8) {
+			o.after(w.draw(3*ms), func() { o.post(func(in *inbox) { in.down = append(in.down, n.id) }) })
+		}
+	}
+	w.serverGone(n)
+}
+
+// forgetHolds notes that nobody holds anything from this process any more.
+func (n *node) forgetHolds() {
+	for _, l := range slices.Clone(n.w.links) {
+		if l.node == n {
+			n.w.left(l)
+		}
+	}
+}
+
+// leaderOf returns the node that leads in the highest term, as it thinks.
+func (w *world) leaderOf() (leader *node) {
+	for _, n := range w.nodes {
+		if n.up && n.leads != 0 && (leader == nil || n.leads > leader.leads) {
+			leader = n
+		}
+	}
+	return leader
+}
