@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -129,12 +130,43 @@ func (n *realmNode) watch() (*catalog.View, <-chan struct{}) {
 	return n.mu.view, n.mu.change
 }
 
-func (n *realmNode) setView(v *catalog.View) {
+func (n *realmNode) setView(v *catalog.View) { n.advance(v) }
+
+// advance makes v the newest view, unless the one there is newer; then it returns
+// false. Old views come from a realm group that replays its log, here or on the
+// core server that was asked. Acting on one would remove what runs.
+func (n *realmNode) advance(v *catalog.View) bool {
 	n.mu.Lock()
+	defer n.mu.Unlock()
+	if older(v, n.mu.view) {
+		return false
+	}
 	n.mu.view = v
 	close(n.mu.change)
 	n.mu.change = make(chan struct{})
-	n.mu.Unlock()
+	return true
+}
+
+// older reports whether v is surely older than have. Registrations and claims
+// only grow within a revision.
+func older(v, have *catalog.View) bool {
+	if have == nil || !have.Founded {
+		return false
+	}
+	return !v.Founded || cmp.Or(cmp.Compare(v.Revision, have.Revision), cmp.Compare(len(v.Servers), len(have.Servers)),
+		cmp.Compare(claimed(v), claimed(have))) < 0
+}
+
+func claimed(v *catalog.View) int {
+	n := len(v.Claims)
+	for i := range v.Clusters {
+		for _, s := range v.Clusters[i].Services {
+			if s.Claimed {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func (n *realmNode) group() *cluster.Group[catalog.Result] {
@@ -288,7 +320,9 @@ func (n *realmNode) fetch(ctx context.Context, c CoreServer) error {
 	if err != nil {
 		return err
 	}
-	n.setView(v)
+	if !n.advance(v) {
+		return fmt.Errorf("server %s has an older view of the realm, revision %d", c.Name, v.Revision)
+	}
 	return nil
 }
 
