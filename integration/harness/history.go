@@ -29,17 +29,18 @@ type History struct {
 	publishers []*Publishing
 	durables   map[string]*consumed // by store and durable
 	slots      map[string][]uint64  // by store: which message has an id, see slot
+	forgotten  map[string]bool      // stores that are not judged
 	problems   []string
 }
 
 // NewHistory returns an empty history.
 func NewHistory(t testing.TB) *History {
-	return &History{t: t, durables: map[string]*consumed{}, slots: map[string][]uint64{}}
+	return &History{t: t, durables: map[string]*consumed{}, slots: map[string][]uint64{}, forgotten: map[string]bool{}}
 }
 
-// problem notes what is wrong. The lock is held.
-func (h *History) problem(format string, args ...any) {
-	if len(h.problems) < maxProblems {
+// problem notes what is wrong with a store. The lock is held.
+func (h *History) problem(store, format string, args ...any) {
+	if !h.forgotten[store] && len(h.problems) < maxProblems {
 		h.problems = append(h.problems, fmt.Sprintf(format, args...))
 	}
 }
@@ -78,7 +79,7 @@ func read(b []byte) (publisher uint32, sequence uint64, err error) {
 // it has another. The lock is held.
 func (h *History) slot(store string, id message.ID, p *Publishing, sequence uint64, where string) {
 	if id.Epoch() != 0 || id.Counter() == 0 {
-		h.problem("%s: message %d of publisher %d in store %s has id %v: nothing here opens an epoch", where, sequence, p.index, store, id)
+		h.problem(store, "%s: message %d of publisher %d in store %s has id %v: nothing here opens an epoch", where, sequence, p.index, store, id)
 		return
 	}
 	slots := h.slots[store]
@@ -88,12 +89,12 @@ func (h *History) slot(store string, id message.ID, p *Publishing, sequence uint
 	h.slots[store] = slots
 	mine := uint64(p.index+1)<<48 | sequence
 	if was := slots[id.Counter()]; was != 0 && was != mine {
-		h.problem("%s: id %v of store %s is message %d of publisher %d, and was message %d of publisher %d",
+		h.problem(store, "%s: id %v of store %s is message %d of publisher %d, and was message %d of publisher %d",
 			where, id, store, sequence, p.index, was&(1<<48-1), was>>48-1)
 	}
 	slots[id.Counter()] = mine
 	if was := p.ids[sequence]; was != 0 && was != id {
-		h.problem("%s: message %d of publisher %d in store %s has id %v, and had id %v: it was stored twice", where, sequence, p.index, store, id, was)
+		h.problem(store, "%s: message %d of publisher %d in store %s has id %v, and had id %v: it was stored twice", where, sequence, p.index, store, id, was)
 	}
 	p.ids[sequence] = id
 }
@@ -126,7 +127,7 @@ func (h *History) AwaitProgress(limit time.Duration) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for p, was := range confirmed {
-			if p.confirmed <= was && !p.ended {
+			if p.confirmed <= was && !p.ended && !h.forgotten[p.store] {
 				return fmt.Errorf("publisher %d to %s is stuck at %d confirmed of %d", p.index, p.store, p.confirmed, len(p.outcomes))
 			}
 		}
@@ -146,6 +147,9 @@ func (h *History) Finish() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for _, p := range h.publishers {
+		if h.forgotten[p.store] {
+			continue
+		}
 		if err := p.Stop(ctx); err != nil {
 			h.t.Errorf("publisher %d to %s does not end: %v", p.index, p.store, err)
 		}
@@ -181,6 +185,9 @@ func (h *History) Finish() {
 func (h *History) judge() {
 	uncertain := map[string]bool{} // stores with a publish that did not succeed
 	for _, p := range h.publishers {
+		if h.forgotten[p.store] {
+			continue
+		}
 		var last message.ID
 		for sequence, outcome := range p.outcomes {
 			if outcome != confirmed {
@@ -189,19 +196,19 @@ func (h *History) judge() {
 			}
 			if id := p.ids[sequence]; id != 0 {
 				if id <= last {
-					h.problem("publisher %d: message %d has id %v, which is not above %v, the one before", p.index, sequence, id, last)
+					h.problem(p.store, "publisher %d: message %d has id %v, which is not above %v, the one before", p.index, sequence, id, last)
 				}
 				last = id
 			}
 		}
 	}
 	for store, slots := range h.slots {
-		if uncertain[store] {
+		if uncertain[store] || h.forgotten[store] {
 			continue
 		}
 		for id := 1; id < len(slots); id++ {
 			if slots[id] == 0 {
-				h.problem("store %s: nothing has id %d, below %d: ids have a gap", store, id, len(slots)-1)
+				h.problem(store, "store %s: nothing has id %d, below %d: ids have a gap", store, id, len(slots)-1)
 				break
 			}
 		}

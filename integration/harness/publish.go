@@ -163,16 +163,16 @@ func (p *Publishing) collect(queue <-chan sent) {
 			p.confirmed++
 			p.h.slot(p.store, r.ID, p, s.sequence, "confirmation")
 			if !r.Interested {
-				p.h.problem("publisher %d: message %d of store %s was confirmed, and no durable was interested", p.index, s.sequence, p.store)
+				p.h.problem(p.store, "publisher %d: message %d of store %s was confirmed, and no durable was interested", p.index, s.sequence, p.store)
 			}
 		case errors.Is(err, client.ErrOutcomeUnknown):
 			p.outcomes[s.sequence] = unknown
 			p.failed++
-			p.h.problem("publisher %d: message %d of store %s has an unknown outcome: %v", p.index, s.sequence, p.store, err)
+			p.h.problem(p.store, "publisher %d: message %d of store %s has an unknown outcome: %v", p.index, s.sequence, p.store, err)
 		default:
 			p.outcomes[s.sequence] = refused
 			p.failed++
-			p.h.problem("publisher %d: message %d of store %s failed: %v", p.index, s.sequence, p.store, err)
+			p.h.problem(p.store, "publisher %d: message %d of store %s failed: %v", p.index, s.sequence, p.store, err)
 		}
 		p.h.mu.Unlock()
 	}

@@ -44,26 +44,37 @@ func ClusterIn(s *client.Status, name string) (client.ClusterStatus, error) {
 	return client.ClusterStatus{}, fmt.Errorf("status has no cluster %q", name)
 }
 
-// Cluster returns the status of a cluster once it has a leader that answers.
-func (f *Fleet) Cluster(name string) client.ClusterStatus {
+// Clusters returns the status of clusters, by name, once each has a leader that
+// answers.
+func (f *Fleet) Clusters(names ...string) map[string]client.ClusterStatus {
 	f.t.Helper()
-	var c client.ClusterStatus
-	Await(f.t, 30*time.Second, "a leader of cluster "+name, func(ctx context.Context) error {
+	found := map[string]client.ClusterStatus{}
+	Await(f.t, 30*time.Second, fmt.Sprintf("leaders of %q", names), func(ctx context.Context) error {
 		s, err := f.Status(ctx)
 		if err != nil {
 			return err
 		}
-		if c, err = ClusterIn(s, name); err != nil {
-			return err
-		}
-		for _, svc := range c.Services {
-			if svc.Server == c.Leader && svc.State == "leader" {
-				return nil
+		for _, name := range names {
+			c, err := ClusterIn(s, name)
+			if err != nil {
+				return err
 			}
+			if !slices.ContainsFunc(c.Services, func(svc client.ServiceStatus) bool {
+				return svc.Server == c.Leader && svc.State == "leader"
+			}) {
+				return fmt.Errorf("cluster %s has leader %q, services %+v", name, c.Leader, c.Services)
+			}
+			found[name] = c
 		}
-		return fmt.Errorf("leader %q, services %+v", c.Leader, c.Services)
+		return nil
 	})
-	return c
+	return found
+}
+
+// Cluster returns the status of a cluster once it has a leader that answers.
+func (f *Fleet) Cluster(name string) client.ClusterStatus {
+	f.t.Helper()
+	return f.Clusters(name)[name]
 }
 
 // Leader returns the server that leads a cluster.

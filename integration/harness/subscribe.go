@@ -2,7 +2,6 @@ package harness
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -86,16 +85,23 @@ func (c *Consuming) Close(ctx context.Context) error {
 	return c.s.Close(ctx)
 }
 
-// Forget makes the history not judge a durable any more, because it is to be
-// deleted. Its subscribers may end.
-func (h *History) Forget(store, durable string) {
+// Forget makes the history judge a store no more, because it is to be deleted.
+// What uses it may fail from here on.
+func (h *History) Forget(store string) {
 	h.mu.Lock()
-	d := h.durables[store+"/"+durable]
-	delete(h.durables, store+"/"+durable)
-	h.mu.Unlock()
-	if d != nil {
-		for _, s := range d.subs {
-			s.stop()
+	defer h.mu.Unlock()
+	h.forgotten[store] = true
+	for _, p := range h.publishers {
+		if p.store == store {
+			p.stop()
+		}
+	}
+	for key, d := range h.durables {
+		if d.store == store {
+			for _, s := range d.subs {
+				s.stop()
+			}
+			delete(h.durables, key)
 		}
 	}
 }
@@ -105,9 +111,9 @@ func (c *Consuming) consume(ctx context.Context) {
 	for n := 0; ; {
 		batch, err := c.s.Fetch(ctx, 256)
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, client.ErrClosed) {
+			if ctx.Err() == nil {
 				c.d.h.mu.Lock()
-				c.d.h.problem("a subscriber of durable %s of %s ended: %v", c.d.name, c.d.store, err)
+				c.d.h.problem(c.d.store, "a subscriber of durable %s of %s ended: %v", c.d.name, c.d.store, err)
 				c.d.h.mu.Unlock()
 			}
 			return
@@ -125,9 +131,9 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 	index, sequence, err := read(delivery.Body())
 	h.mu.Lock()
 	if err != nil {
-		h.problem("durable %s of %s delivered what nobody published: id %v: %v", d.name, d.store, delivery.ID(), err)
+		h.problem(d.store, "durable %s of %s delivered what nobody published: id %v: %v", d.name, d.store, delivery.ID(), err)
 	} else if why := d.note(index, sequence, delivery); why != "" {
-		h.problem("durable %s of %s, message %d of publisher %d, id %v, count %d: %s", d.name, d.store, sequence, index, delivery.ID(), delivery.DeliveryCount(), why)
+		h.problem(d.store, "durable %s of %s, message %d of publisher %d, id %v, count %d: %s", d.name, d.store, sequence, index, delivery.ID(), delivery.DeliveryCount(), why)
 	}
 	h.mu.Unlock()
 	if !sync {
@@ -219,7 +225,7 @@ func (d *consumed) drain(ctx context.Context) {
 		<-s.finished
 		if err := s.s.Drain(ctx); err != nil {
 			d.h.mu.Lock()
-			d.h.problem("durable %s of %s: drain: %v", d.name, d.store, err)
+			d.h.problem(d.store, "durable %s of %s: drain: %v", d.name, d.store, err)
 			d.h.mu.Unlock()
 		}
 	}
