@@ -119,7 +119,8 @@ func describe(err error) complaint {
 		c.Reason = "OUTCOME_UNKNOWN"
 	}
 	for _, prefix := range []string{"client: ", "message: ", c.Reason + ": "} {
-		c.Message = strings.ReplaceAll(c.Message, prefix, "")
+		// Names of packages and the reason, which is shown anyway: words alone.
+		c.Message = strings.TrimPrefix(strings.ReplaceAll(" "+c.Message, " "+prefix, " "), " ")
 	}
 	c.Message = strings.ReplaceAll(c.Message, "\n", "; ")
 	return c

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -107,5 +106,3 @@ func grouped[T ~int | ~int64 | ~uint64](n T) string {
 	}
 	return sign + s
 }
-
-func micros(d time.Duration) int64 { return d.Microseconds() }

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/message"
+)
+
+func TestDescribe(t *testing.T) {
+	for _, tc := range []struct {
+		err             error
+		reason, message string
+	}{
+		{errors.New("plain"), "FAILED", "plain"},
+		{&usageError{"perdure x", errors.New("bad")}, "USAGE", "bad"},
+		{failuref("LOST", "2 lost"), "LOST", "2 lost"},
+		{fmt.Errorf("client: subscribe: %w", &client.Error{Reason: "NO_SUCH_ENDPOINT", Message: "no endpoint"}), "NO_SUCH_ENDPOINT", "subscribe: no endpoint"},
+		{errors.Join(client.ErrOutcomeUnknown, context.DeadlineExceeded), "OUTCOME_UNKNOWN", "the outcome is unknown; context deadline exceeded"},
+		{context.DeadlineExceeded, "TIMEOUT", "context deadline exceeded"},
+		{context.Canceled, "INTERRUPTED", "interrupted"},
+	} {
+		if c := describe(tc.err); c.Reason != tc.reason || c.Message != tc.message {
+			t.Errorf("%v: %s %q, want %s %q", tc.err, c.Reason, c.Message, tc.reason, tc.message)
+		}
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 7: "7", 999: "999", 1000: "1,000", -1234567: "-1,234,567", -12: "-12"} {
+		if got := grouped(n); got != want {
+			t.Errorf("grouped(%d) is %s, want %s", n, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 5 << 30: "5.0 GiB", 3 << 50: "3072.0 TiB"} {
+		if got := bytesText(n); got != want {
+			t.Errorf("bytesText(%d) is %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestLinesKeepTheirBytes(t *testing.T) {
+	in := &pubInput{name: "stdin", lines: strings.NewReader("one\r\n\nthree")}
+	var got []string
+	if err := in.each(t.Context(), func(m *message.Message) { got = append(got, string(m.Body)) }); err != nil {
+		t.Fatal(err)
+	}
+	if want := "one\r||three"; strings.Join(got, "|") != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestLineTooLong(t *testing.T) {
+	in := &pubInput{name: "stdin", lines: io.MultiReader(strings.NewReader("short\n"), strings.NewReader(strings.Repeat("x", message.HardMaxMessageSize+1)))}
+	sent := 0
+	err := in.each(t.Context(), func(*message.Message) { sent++ })
+	if err == nil || !strings.HasPrefix(err.Error(), "stdin:2: the line is longer") || describe(err).Reason != "MESSAGE_TOO_LARGE" || sent != 1 {
+		t.Errorf("%v after %d messages", err, sent)
+	}
+}
+
+func TestPacerDoesNotCatchUp(t *testing.T) {
+	const interval = time.Millisecond
+	p := pacer{interval: interval, next: time.Now().Add(-time.Hour)}
+	began := time.Now()
+	for range 100 {
+		if err := p.wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// An hour late, it may be ahead by its slack and no more.
+	if took := time.Since(began); took < 70*interval {
+		t.Errorf("100 messages took %v", took)
+	}
+}
+
+func TestDevDirectory(t *testing.T) {
+	work, err := filepath.Abs("perdure-dev")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		environ []string
+		given   string
+		want    string
+	}{
+		{[]string{"HOME=/home/x"}, "/given", "/given"},
+		{[]string{"HOME=/home/x"}, "", "/home/x/.cache/perdure/dev"},
+		{[]string{"HOME=/home/x", "XDG_CACHE_HOME=/cache"}, "", "/cache/perdure/dev"},
+		{nil, "", work},
+	} {
+		p := &program{environ: tc.environ}
+		if got, err := p.devDirectory(tc.given); err != nil || got != tc.want {
+			t.Errorf("%v %q: %s, %v, want %s", tc.environ, tc.given, got, err, tc.want)
+		}
+	}
+}
+
+// TestControlWithLongPath shows that the socket works where its directory's
+// path is too long for one.
+func TestControlWithLongPath(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 25))
+	l, remove, err := listenControl(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if path := l.Addr().String(); len(path) > maxSocketPath {
+		t.Errorf("%s has %d bytes", path, len(path))
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFreePortsDiffer(t *testing.T) {
+	ports, err := freePorts(5)
+	if err != nil || len(ports) != 15 {
+		t.Fatalf("%v, %v", ports, err)
+	}
+	seen := map[int]bool{}
+	for _, port := range ports {
+		if seen[port] || port < lowestPort || port >= highestPort {
+			t.Errorf("port %d in %v", port, ports)
+		}
+		seen[port] = true
+	}
+}
