@@ -103,7 +103,7 @@ func (m *pendingModel) remove(first, last message.ID) uint64 {
 }
 
 func TestPendingModel(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { pendingSteps(t, seed, 400) })
 	}
 }

@@ -65,10 +65,10 @@ func TestAllocs(t *testing.T) {
 	} {
 		for _, n := range []int{50, 500, 5000} {
 			f := newFeeder(t, n, durables...)
-			for range 300 {
+			for range 150 {
 				f.step(t)
 			}
-			if got := testing.AllocsPerRun(1000, func() { f.step(t) }); got > 0 {
+			if got := testing.AllocsPerRun(300, func() { f.step(t) }); got > 0 {
 				t.Errorf("%s: %v allocations for a batch of %d", name, got, n)
 			}
 		}

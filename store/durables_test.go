@@ -126,6 +126,43 @@ func TestDeploy(t *testing.T) {
 	}
 }
 
+// TestComesAgain: ids should not be used again, but if they are, between two
+// checkpoints, each page is told once, as it is now.
+func TestComesAgain(t *testing.T) {
+	r := newRig(t)
+	saved := disk{}
+	for revision := uint64(1); revision < 9; revision += 3 {
+		for i, stores := range [][]*statepb.Store{
+			{{Id: 1, Name: "flights", Durables: []*statepb.Durable{standard(10, "audit"), standard(11, "bill")}}},
+			{{Id: 1, Name: "flights", Durables: []*statepb.Durable{standard(10, "audit")}}},
+			{},
+		} {
+			r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: revision + uint64(i), Stores: stores}))
+			if len(stores) > 0 {
+				r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 2)))
+				r.want(OK, AppendRelease(nil, 10, []Range{{1, 2}}, true))
+			}
+			if revision == 4 { // the second time round nothing is saved
+				continue
+			}
+			saved.save(t, r.m)
+			if saved.hash() != r.m.Hash() {
+				t.Fatalf("revision %d: the saved pages are not the state", revision)
+			}
+		}
+	}
+	r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: 20, Stores: []*statepb.Store{{Id: 1, Name: "a", Durables: []*statepb.Durable{standard(10, "x")}}}}))
+	r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 2)))
+	saved.save(t, r.m)
+	r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: 21}))
+	r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: 22, Stores: []*statepb.Store{{Id: 1, Name: "a", Durables: []*statepb.Durable{standard(10, "x")}}}}))
+	r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 1)))
+	saved.save(t, r.m)
+	if saved.hash() != r.m.Hash() || saved.load(t, r.index).Hash() != r.m.Hash() {
+		t.Fatal("the saved pages are not the state")
+	}
+}
+
 // TestDeployUnsound: a definition with any mistake changes nothing.
 func TestDeployUnsound(t *testing.T) {
 	d := func(id uint64, name string, kind uint32, matcher string) *statepb.Durable {
