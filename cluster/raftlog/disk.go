@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,7 +20,7 @@ func exit(error) { os.Exit(3) }
 func fatal(o *Options, err error) {
 	o.Logger.Error("disk failed: the process ends, because what was not synced cannot be trusted", slog.Any("err", err))
 	o.Fatal(err)
-	runtime.Goexit()
+	select {}
 }
 
 // disk is the file system under an engine. It makes a failed write or sync end

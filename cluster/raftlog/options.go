@@ -59,8 +59,8 @@ type Options struct {
 	// forgotten, and is replaced from its peers. Otherwise Open fails.
 	SetAside bool
 	// Fatal is called when a write or a sync failed; it should end the process.
-	// If it returns, the goroutine that failed ends without going on. Default:
-	// exit with status 3.
+	// If it returns, the goroutine that failed sleeps for ever, and with it who
+	// waits for it. Default: exit with status 3.
 	Fatal func(error)
 	// BootID returns a text that changes with every start of the machine.
 	// Default: Linux's /proc/sys/kernel/random/boot_id.

@@ -66,9 +66,9 @@ func (s *pebbleShelf) options() *pebble.Options {
 		FormatMajorVersion: pebble.FormatNewest,
 		Logger:             &pebbleLogger{opts: s.disk.opts},
 		MemTableSize:       s.disk.opts.MemTableBytes,
-		// Flushes of 64 KiB entries are fast; more tables than that only hold
-		// memory.
-		MemTableStopWritesThreshold: 4,
+		// One fills, one is flushed, one waits. Pebble keeps as many log files
+		// and one for their next use, so this is disk space too.
+		MemTableStopWritesThreshold: 3,
 		// Entries come in order and die in order: tables in level 0 hardly
 		// overlap, so let many of them live before they are moved, and hold up
 		// writers late.
@@ -79,10 +79,6 @@ func (s *pebbleShelf) options() *pebble.Options {
 		BytesPerSync:              1 << 20,
 		MaxOpenFiles:              1000,
 		CacheSize:                 16 << 20,
-	}
-	if s.disk.opts.Mode == Async {
-		// The timer syncs; this only keeps what it finds small.
-		o.WALBytesPerSync = 0
 	}
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 32 << 10

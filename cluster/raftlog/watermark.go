@@ -17,13 +17,15 @@ type mark struct {
 	lastTerm, last uint64 // of the last entry
 }
 
-// missing says what found lacks of m, or "". Another generation means that a
+// missing says what found lacks of m, or "". A later generation means that a
 // snapshot was installed since m was noted, so m says nothing about it. A log
 // may become shorter only by entries of a newer term.
 func (m mark) missing(found mark) string {
 	switch {
-	case m.generation != found.generation:
+	case found.generation > m.generation:
 		return ""
+	case found.generation < m.generation:
+		return "a snapshot that it had installed is gone"
 	case found.lastTerm < m.lastTerm, found.lastTerm == m.lastTerm && found.last < m.last:
 		return fmt.Sprintf("its log ends with entry %d of term %d, and it had promised entry %d of term %d", found.last, found.lastTerm, m.last, m.lastTerm)
 	case found.term < m.term:
