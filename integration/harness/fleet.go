@@ -32,11 +32,8 @@ func New(t testing.TB, size int) *Fleet {
 	t.Helper()
 	dir := t.TempDir()
 	if *keep != "" {
-		dir = filepath.Join(*keep, strings.ReplaceAll(t.Name(), "/", "-"))
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		var err error
+		if dir, err = os.MkdirTemp(*keep, strings.ReplaceAll(t.Name(), "/", "-")+"-"); err != nil {
 			t.Fatal(err)
 		}
 	}

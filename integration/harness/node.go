@@ -50,7 +50,14 @@ func (n *Node) Args() []string {
 // Start starts the process. It does not wait until it is ready.
 func (n *Node) Start() {
 	n.t.Helper()
-	if err := n.start(n.Args()); err != nil {
+	n.StartWith()
+}
+
+// StartWith is Start with more arguments; of a flag that comes twice the last
+// counts.
+func (n *Node) StartWith(more ...string) {
+	n.t.Helper()
+	if err := n.start(append(n.Args(), more...)); err != nil {
 		n.t.Fatalf("start %s: %v", n.Name, err)
 	}
 }
@@ -239,36 +246,4 @@ func (n *Node) DiskBytes() int64 {
 		return nil
 	})
 	return total
-}
-
-// Exec runs a server with any arguments until it ends, which must be within ten
-// seconds, and returns its exit code and what it said.
-func Exec(t testing.TB, args ...string) (code int, output string) {
-	t.Helper()
-	out, err := os.CreateTemp(t.TempDir(), "exec")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer out.Close()
-	cmd, _, err := command(args, out)
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	late := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-	err = cmd.Wait()
-	text, readErr := os.ReadFile(out.Name())
-	if readErr != nil {
-		t.Fatal(readErr)
-	}
-	if !late.Stop() {
-		t.Fatalf("a server with %q still ran after 10 s; it said:\n%s", args, text)
-	}
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), string(text)
 }
