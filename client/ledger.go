@@ -230,9 +230,11 @@ func (g *ledger) restart() idRanges {
 		tokens = append(tokens, token)
 	}
 	slices.Sort(tokens)
+	var syncs []*syncAck
 	for _, token := range tokens {
-		g.syncs = append(g.syncs, g.waiting[token])
+		syncs = append(syncs, g.waiting[token])
 	}
+	g.syncs = append(syncs, g.syncs...)
 	g.waiting, g.flights, g.unconfirmed, g.nacks = nil, nil, 0, nil
 	g.messages, g.bytes = 0, 0
 	again := slices.Clone(g.pending)
