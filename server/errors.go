@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/raftlog"
 	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/server/service"
 )
 
 // fault is an error on its way to a client: what happened, where, what to do.
@@ -103,29 +106,90 @@ func (f *fault) GRPCStatus() *status.Status {
 // kept out of answers.
 func asFault(err error) *fault {
 	var f *fault
-	switch {
-	case errors.As(err, &f):
+	if errors.As(err, &f) {
 		return f
-	case errors.Is(err, cluster.ErrMayHaveForgotten):
-		return faultf(perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN, "%v; the service must be replaced", err)
-	case errors.Is(err, cluster.ErrNotLeader):
-		return faultf(perdurepb.Reason_REASON_NOT_LEADER, "this server does not lead the cluster")
-	case errors.Is(err, cluster.ErrStopped):
-		return faultf(perdurepb.Reason_REASON_STOPPING, "the service has stopped on this server; ask another")
-	case errors.Is(err, cluster.ErrUnknownOutcome):
-		return faultf(perdurepb.Reason_REASON_OUTCOME_UNKNOWN, "leadership was lost meanwhile: it may or may not have been carried out")
-	case errors.Is(err, cluster.ErrTooLarge):
-		return faultf(perdurepb.Reason_REASON_BATCH_TOO_LARGE, "%v", err)
-	case errors.Is(err, message.ErrName):
-		return faultf(perdurepb.Reason_REASON_INVALID_NAME, "%v", err)
-	case errors.Is(err, message.ErrMatcher):
-		return faultf(perdurepb.Reason_REASON_INVALID_MATCHER, "%v", err)
-	case errors.Is(err, message.ErrTooLarge):
-		return faultf(perdurepb.Reason_REASON_MESSAGE_TOO_LARGE, "%v", err)
-	case errors.Is(err, message.ErrCorrupt):
-		return faultf(perdurepb.Reason_REASON_BATCH_CORRUPT, "%v", err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return faultf(perdurepb.Reason_REASON_OUTCOME_UNKNOWN, "%v", err)
+	}
+	for _, k := range known {
+		if errors.Is(err, k.err) {
+			if k.text != "" {
+				return faultf(k.reason, "%s", k.text)
+			}
+			return faultf(k.reason, "%v", err)
+		}
 	}
 	return faultf(perdurepb.Reason_REASON_INTERNAL, "internal error; see the server's log")
+}
+
+// known are the errors of other packages that have a reason, the more precise
+// ones first. Without a text they speak for themselves.
+var known = []struct {
+	err    error
+	reason perdurepb.Reason
+	text   string
+}{
+	{cluster.ErrMayHaveForgotten, perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN, ""},
+	{cluster.ErrNotLeader, perdurepb.Reason_REASON_NOT_LEADER, "this server does not lead the cluster"},
+	{cluster.ErrStopped, perdurepb.Reason_REASON_STOPPING, "the service has stopped on this server; ask another"},
+	{cluster.ErrUnknownOutcome, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, "leadership was lost meanwhile: it may or may not have been carried out"},
+	{cluster.ErrTooLarge, perdurepb.Reason_REASON_BATCH_TOO_LARGE, ""},
+	{service.ErrNoDurable, perdurepb.Reason_REASON_NO_SUCH_DURABLE, "the durable was deleted meanwhile"},
+	{service.ErrForceClosed, perdurepb.Reason_REASON_FORCE_CLOSED, "a newer subscriber took the durable"},
+	{raftlog.ErrCorrupt, perdurepb.Reason_REASON_CORRUPT, "stored data failed a check; see the server's log"},
+	{message.ErrMatcher, perdurepb.Reason_REASON_INVALID_MATCHER, ""},
+	{message.ErrName, perdurepb.Reason_REASON_INVALID_NAME, ""},
+	{message.ErrTooLarge, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE, ""},
+	{message.ErrCorrupt, perdurepb.Reason_REASON_BATCH_CORRUPT, ""},
+	{message.ErrVersion, perdurepb.Reason_REASON_BATCH_CORRUPT, ""},
+	{message.ErrUTF8, perdurepb.Reason_REASON_INVALID_ARGUMENT, ""},
+	{message.ErrDuplicate, perdurepb.Reason_REASON_INVALID_ARGUMENT, ""},
+	{message.ErrValue, perdurepb.Reason_REASON_INVALID_ARGUMENT, ""},
+	{context.Canceled, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, ""},
+	{context.DeadlineExceeded, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, ""},
+}
+
+// goneError says that a client's stream ended under the server: nobody is left
+// to be told.
+type goneError struct{ cause error }
+
+func (e *goneError) Error() string              { return e.cause.Error() }
+func (e *goneError) Unwrap() error              { return e.cause }
+func (e *goneError) GRPCStatus() *status.Status { return status.Convert(e.cause) }
+
+// receiveFault gives a reason to what gRPC says when a frame does not arrive.
+func receiveFault(err error) error {
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
+		return faultf(perdurepb.Reason_REASON_BATCH_TOO_LARGE, "a frame over %d bytes; send smaller batches: %v", maxReceive, err)
+	case codes.Internal:
+		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "a frame that does not decode: %v", err)
+	}
+	return &goneError{err}
+}
+
+// streamEnd is what a stream answers that ended with err.
+func (s *Server) streamEnd(err error, t *target) error {
+	var gone *goneError
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if errors.As(err, &gone) {
+		return gone
+	}
+	return s.asFaultAt(err, t)
+}
+
+// ending says why the service ended a stream.
+func (s *Server) ending(why perdurepb.Reason, what string) *fault {
+	if why == perdurepb.Reason_REASON_NOT_LEADER && s.stopping() {
+		why = perdurepb.Reason_REASON_STOPPING
+	}
+	return faultf(why, "%s ended: %s", what, endings[why])
+}
+
+var endings = map[perdurepb.Reason]string{
+	perdurepb.Reason_REASON_NOT_LEADER:      "this server does not lead any more",
+	perdurepb.Reason_REASON_STOPPING:        "this server is stopping",
+	perdurepb.Reason_REASON_OUTCOME_UNKNOWN: "this server does not lead any more; what was on its way may or may not be stored",
+	perdurepb.Reason_REASON_FORCE_CLOSED:    "a newer subscriber took the durable",
+	perdurepb.Reason_REASON_DURABLE_DELETED: "the durable was deleted",
 }

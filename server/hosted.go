@@ -118,6 +118,10 @@ func (s *Server) leader(c *catalog.ClusterView) *perdurepb.Leader {
 	return nil
 }
 
+// hintPatience is how long a stream waits for the next leader, which it names
+// when it ends: its client would only have to ask around.
+const hintPatience = 250 * time.Millisecond
+
 // asFaultAt gives an error of a stream its reason, and a leader hint where the
 // leader is the answer.
 func (s *Server) asFaultAt(err error, t *target) error {
@@ -126,15 +130,31 @@ func (s *Server) asFaultAt(err error, t *target) error {
 	case perdurepb.Reason_REASON_NOT_LEADER, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, perdurepb.Reason_REASON_STOPPING:
 		if f.leader == nil {
 			copied := *f
-			if copied.leader = s.leader(t.cluster); copied.leader != nil && copied.leader.Server == s.config.Name {
-				copied.leader = nil
-			}
+			copied.leader = s.nextLeader(t.cluster)
 			return &copied
 		}
-	case perdurepb.Reason_REASON_INTERNAL:
+	case perdurepb.Reason_REASON_INTERNAL, perdurepb.Reason_REASON_CORRUPT:
 		s.logger.Error("stream failed", "cluster", t.cluster.Name, "store", t.store.Name, "err", err)
 	}
 	return f
+}
+
+// nextLeader returns the leader of a cluster if it is, or soon comes to be,
+// another server. The replica here hears of it within a round trip of the
+// election; nobody is told, so it is asked every few milliseconds.
+func (s *Server) nextLeader(c *catalog.ClusterView) *perdurepb.Leader {
+	if len(c.Services) < 2 {
+		return nil
+	}
+	for end := time.Now().Add(hintPatience); ; {
+		if l := s.leader(c); l != nil && l.Server != s.config.Name {
+			return l
+		}
+		if !time.Now().Before(end) {
+			return nil
+		}
+		time.Sleep(hintPatience / 50)
+	}
 }
 
 func (t *target) noconfirm() bool { return t.store.PublisherMode == realm.NoConfirm }
@@ -170,6 +190,9 @@ func propose[R any](ctx context.Context, g *cluster.Group[R], command []byte) (R
 	done := make(chan answer, 1)
 	var zero R
 	err := g.Propose(ctx, cluster.Proposal[R]{Command: command, Done: func(r R, err error) { done <- answer{r, err} }})
+	if err != nil && ctx.Err() != nil {
+		return zero, faultf(perdurepb.Reason_REASON_OVERLOADED, "the queue of the cluster was full all the time: %v; try later", err)
+	}
 	if err != nil {
 		return zero, err
 	}

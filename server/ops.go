@@ -44,27 +44,43 @@ func (s *Server) unready() []string {
 	if s.serverID() == 0 {
 		return []string{"realm: this server is not registered yet"}
 	}
-	if g := s.realm.group(); g != nil {
+	if s.realm.self != nil {
+		g := s.realm.group()
+		if g == nil {
+			return []string{"realm: the replica of this core server starts"}
+		}
 		if leader, _ := g.Leader(); leader == 0 {
 			return []string{"realm: no leader"}
 		}
 	}
 	var problems []string
-	for _, h := range s.reconciler.all() {
-		c := v.ClusterByID(h.cluster)
-		if c == nil {
-			continue
-		}
-		switch {
-		case h.err != nil:
-			problems = append(problems, fmt.Sprintf("service %s of cluster %s: %v", h.name, c.Name, h.err))
-		case !h.running():
-			problems = append(problems, fmt.Sprintf("service %s of cluster %s does not run yet; %s", h.name, c.Name, h.waiting))
-		default:
-			if leader, _ := h.group.Leader(); leader == 0 {
-				problems = append(problems, fmt.Sprintf("service %s of cluster %s: no leader", h.name, c.Name))
+	for i := range v.Clusters {
+		c := &v.Clusters[i]
+		for _, svc := range c.Services {
+			if svc.ServerName == s.config.Name {
+				if why := unreadyService(find(s.reconciler.all(), c.ID, svc.ReplicaID)); why != "" {
+					problems = append(problems, fmt.Sprintf("service %s of cluster %s: %s", svc.Name, c.Name, why))
+				}
 			}
 		}
 	}
 	return problems
+}
+
+// unreadyService says why a service is not ready; "" when it is.
+func unreadyService(h *hosted) string {
+	switch {
+	case h == nil:
+		return "is about to start"
+	case h.err != nil:
+		return h.err.Error()
+	case h.group == nil:
+		return "does not run yet; " + h.waiting
+	case !h.running():
+		return h.group.Err().Error()
+	}
+	if leader, _ := h.group.Leader(); leader == 0 {
+		return "no leader"
+	}
+	return ""
 }

@@ -3,14 +3,21 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"sync/atomic"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/realm/catalog"
 	"github.com/perdure/perdure/server/service"
 	"github.com/perdure/perdure/store"
 )
+
+// publishWindow bounds the batches of one stream that are not answered. It is
+// twice what a session remembers, so no client needs more.
+const publishWindow = 128
 
 // publishStream is one publisher's stream. Batches are proposed as they come;
 // Propose blocks when the group has too much waiting, and with it the stream.
@@ -18,19 +25,37 @@ type publishStream struct {
 	server  *Server
 	stream  perdurepb.Messages_PublishServer
 	target  *target
+	keeping service.Publisher
 	session uint64
-	out     *outbox[*perdurepb.PublishOutcome]
+	last    uint64 // sequence that the session had stored when the stream opened
+	out     *outbox[published]
+	window  window
+	unsure  atomic.Int64 // batches that were proposed and came to nothing known
 	pulse   *pulse
+
+	view  *catalog.View // that limit is from; the receiver's
+	limit int           // bytes of one message
+
+	response perdurepb.PublishResponse // the sender's, used again
+	outcomes []perdurepb.PublishOutcome
+}
+
+// published is what became of a batch.
+type published struct {
+	sequence uint64
+	attempt  uint32
+	refused  *fault // why the edge has emptied it
+	result   store.Result
 }
 
 // Publish implements perdurepb.MessagesServer.
 func (s *Server) Publish(stream perdurepb.Messages_PublishServer) error {
 	first, err := stream.Recv()
 	if err != nil {
-		return err
+		return receiveFault(err)
 	}
 	open := first.GetOpen()
-	if open == nil {
+	if open == nil || len(first.GetBatch()) > 0 {
 		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "the first frame of a publish stream must be open")
 	}
 	t, err := s.target(open.GetEndpoint(), open.GetStoreId())
@@ -39,7 +64,14 @@ func (s *Server) Publish(stream perdurepb.Messages_PublishServer) error {
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	p := &publishStream{server: s, stream: stream, target: t, out: newOutbox[*perdurepb.PublishOutcome](), pulse: t.pulse()}
+	p := &publishStream{
+		server: s, stream: stream, target: t, out: newOutbox[published](), window: make(window, publishWindow), pulse: t.pulse(),
+	}
+	release, err := s.streams.add(p.out.end)
+	if err != nil {
+		return err
+	}
+	defer release()
 	opened, err := p.open(ctx, open)
 	if err != nil {
 		return s.asFaultAt(err, t)
@@ -48,17 +80,12 @@ func (s *Server) Publish(stream perdurepb.Messages_PublishServer) error {
 	if err := stream.Send(&perdurepb.PublishResponse{Opened: opened}); err != nil {
 		return err
 	}
-	release := s.streams.add(p.out.end)
-	defer release()
-	go p.receive(ctx)
-	err = pump(ctx, p.out, p.pulse, p.send, func() error {
+	s.receive(p.out.end, func() error { return p.receive(ctx) })
+	err = converse(ctx, s.spawn, p.out, p.pulse, p.send, func() error {
 		return stream.Send(&perdurepb.PublishResponse{Heartbeat: true})
 	})
 	cancel(err)
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return s.asFaultAt(err, t)
+	return s.streamEnd(err, t)
 }
 
 // open finds or opens the session.
@@ -69,42 +96,56 @@ func (p *publishStream) open(ctx context.Context, open *perdurepb.PublishOpen) (
 		Noconfirm: t.noconfirm(), HeartbeatMs: uint64(p.pulse.heartbeat.Milliseconds()), TimeoutMs: uint64(p.pulse.timeout.Milliseconds()),
 	}
 	_, opened.Term = t.hosted.group.Leader()
-	if opened.Noconfirm {
-		return opened, nil
-	}
-	p.session = open.GetSession()
-	if p.session == 0 {
-		var epoch uint16
-		if err := t.do(ctx, func(svc *service.Service) { epoch = epochOf(svc, t.store.ID) }); err != nil {
-			return nil, err
-		}
-		r, err := t.propose(ctx, store.AppendOpenSession(nil, t.store.ID, epoch))
-		if err != nil {
-			return nil, err
-		}
-		p.session = r.Session
-	}
-	var view store.Session
-	known := false
-	err := t.do(ctx, func(svc *service.Service) {
-		if view, known = svc.Session(p.session); known && view.Store == t.store.ID {
-			svc.Keep(p.session)
-			opened.Epoch = uint64(epochOf(svc, t.store.ID))
-		} else {
-			known = false
-		}
-	})
-	if err != nil {
+	var epoch uint16
+	if err := t.do(ctx, func(svc *service.Service) { epoch = epochOf(svc, t.store.ID) }); err != nil {
 		return nil, err
 	}
-	if !known {
-		return nil, faultf(perdurepb.Reason_REASON_SESSION_UNKNOWN, "store %s does not know publisher session %d: it expired or was closed; open a new one", t.store.Name, p.session)
+	opened.Epoch = uint64(epoch)
+	if !opened.Noconfirm {
+		p.session = open.GetSession()
+		if p.session == 0 {
+			r, err := t.propose(ctx, store.AppendOpenSession(nil, t.store.ID, epoch))
+			if err != nil {
+				return nil, err
+			}
+			p.session = r.Session
+		} else if open.GetEpoch() != uint64(epoch) {
+			return nil, faultf(perdurepb.Reason_REASON_EPOCH_CHANGED, "session %d is of epoch %d, store %s is in epoch %d: what is unconfirmed may be lost; open a new session", p.session, open.GetEpoch(), t.store.Name, epoch)
+		}
 	}
+	p.keeping = service.Publisher{ID: p.server.nextID(), Session: p.session, Ended: p.unled}
+	return opened, p.join(ctx, opened)
+}
+
+// join registers the stream with the service, which keeps its session.
+func (p *publishStream) join(ctx context.Context, opened *perdurepb.PublishOpened) error {
+	t := p.target
+	var view store.Session
+	var joined error
+	known := p.session == 0
+	err := t.do(ctx, func(svc *service.Service) {
+		if p.session != 0 {
+			view, known = svc.Session(p.session)
+			known = known && view.Store == t.store.ID
+		}
+		if known {
+			joined = svc.Keep(&p.keeping)
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		return faultf(perdurepb.Reason_REASON_SESSION_UNKNOWN, "store %s does not know publisher session %d: it expired or was closed; open a new one", t.store.Name, p.session)
+	case joined != nil:
+		return joined
+	}
+	p.last = view.Last
 	opened.Session, opened.LastSequence, opened.Attempt = p.session, view.Last, view.Attempt
 	if view.Closed {
 		opened.Attempt++
 	}
-	return opened, nil
+	return nil
 }
 
 func epochOf(svc *service.Service, id uint64) uint16 {
@@ -114,79 +155,162 @@ func epochOf(svc *service.Service, id uint64) uint16 {
 	return 0
 }
 
-func (p *publishStream) close() {
-	if p.session != 0 {
-		p.target.hosted.group.Go(func(cluster.Now) { p.target.hosted.service.Drop(p.session) })
+// unled ends the stream when this server does not lead any more. Of what is on
+// its way nobody knows yet.
+func (p *publishStream) unled(why perdurepb.Reason) {
+	if p.unsure.Load() > 0 {
+		why = perdurepb.Reason_REASON_OUTCOME_UNKNOWN
 	}
+	p.out.end(p.server.ending(why, "publishing to store "+p.target.store.Name))
 }
 
-// receive proposes what the client sends until the stream ends.
-func (p *publishStream) receive(ctx context.Context) {
+func (p *publishStream) close() {
+	p.target.hosted.group.Go(func(cluster.Now) { p.target.hosted.service.Drop(&p.keeping) })
+}
+
+// receive proposes what the client sends, and returns why the stream ends.
+func (p *publishStream) receive(ctx context.Context) error {
 	for {
 		m, err := p.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			// The client has said everything: it gets its answers.
+			return p.pulse.settled(ctx, p.window)
+		}
 		if err != nil {
-			p.out.end(err)
-			return
+			return receiveFault(err)
 		}
 		p.pulse.beat()
-		if len(m.GetBatch()) == 0 {
-			continue
-		}
-		if err := p.propose(ctx, m); err != nil {
-			p.out.end(err)
-			return
+		if err := p.take(ctx, m); err != nil {
+			return err
 		}
 	}
 }
 
-func (p *publishStream) propose(ctx context.Context, m *perdurepb.PublishRequest) error {
-	if n := len(m.GetBatch()); n > message.HardMaxMessageSize+maxBatchOverhead {
-		return faultf(perdurepb.Reason_REASON_BATCH_TOO_LARGE, "a batch of %d bytes; at most %d", n, message.HardMaxMessageSize+maxBatchOverhead)
+func (p *publishStream) take(ctx context.Context, m *perdurepb.PublishRequest) error {
+	switch {
+	case m.GetOpen() != nil:
+		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "this publish stream is open already")
+	case len(m.GetBatch()) > 0:
+		return p.propose(ctx, m.GetSequence(), m.GetAttempt(), m.GetBatch())
+	case m.GetHeartbeat():
+		return nil
 	}
-	t, sequence, attempt := p.target, m.GetSequence(), m.GetAttempt()
-	command := make([]byte, 0, store.PublishHeaderLen+len(m.GetBatch()))
-	command = store.AppendPublish(command, t.store.ID, p.session, attempt, sequence, m.GetBatch())
+	return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "a frame without batch (sequence %d) is none; send a heartbeat to say nothing", m.GetSequence())
+}
+
+func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt uint32, batch []byte) error {
+	refused := p.check(sequence, batch)
+	if refused != nil {
+		if p.session == 0 {
+			return refused
+		}
+		// The attempt must be closed in the log, after the batches before it: an
+		// empty batch does that on every replica.
+		batch = nil
+	}
+	t := p.target
+	command := make([]byte, 0, store.PublishHeaderLen+len(batch))
+	command = store.AppendPublish(command, t.store.ID, p.session, attempt, sequence, batch)
 	proposal := cluster.Proposal[store.Result]{Command: command}
 	if p.session == 0 {
 		// Nobody is told what becomes of it: that is what noconfirm means.
-		proposal.Done = func(r store.Result, err error) {
-			if err != nil || r.Code != store.OK {
-				p.server.metrics.dropped.Add(1)
-			}
-			if err != nil {
-				p.out.end(err)
-			}
-		}
+		proposal.Done = p.unconfirmed
 	} else {
+		if err := p.pulse.owe(ctx, p.window); err != nil {
+			return err
+		}
+		p.unsure.Add(1)
 		proposal.Done = func(r store.Result, err error) {
+			p.unsure.Add(-1)
 			if err != nil {
 				p.out.end(err)
 				return
 			}
-			p.out.put(outcome(sequence, attempt, r))
+			p.out.put(published{sequence, attempt, refused, r})
 		}
 	}
-	return t.hosted.group.Propose(ctx, proposal)
+	err := p.pulse.hold(func() error { return t.hosted.group.Propose(ctx, proposal) })
+	if err != nil && p.session != 0 {
+		p.unsure.Add(-1)
+	}
+	return err
 }
 
-func (p *publishStream) send(outcomes []*perdurepb.PublishOutcome) error {
-	return p.stream.Send(&perdurepb.PublishResponse{Outcomes: outcomes})
+func (p *publishStream) unconfirmed(r store.Result, err error) {
+	if err != nil || r.Code != store.OK {
+		p.server.metrics.dropped.Add(1)
+	}
+	if err != nil {
+		p.out.end(err)
+	}
 }
 
-// maxBatchOverhead is what a batch of one message may be larger than the
-// message: header, directory, dictionary.
-const maxBatchOverhead = 1 << 20
+// check judges a batch before it enters the log: from then on everything in it
+// decodes, and no message is over the store's limit. Checksums are left to
+// applying. What the session has stored before is not judged again.
+func (p *publishStream) check(sequence uint64, batch []byte) *fault {
+	if p.session != 0 && sequence <= p.last {
+		return nil
+	}
+	if v := p.server.realm.view(); v != p.view {
+		p.view, p.limit = v, int(p.target.store.MaxMessageSize)
+		if _, st := v.Store(p.target.store.ID); st != nil {
+			p.limit = int(st.MaxMessageSize)
+		}
+	}
+	b, err := message.OpenBatch(batch)
+	if err != nil {
+		return batchFault(sequence, err, perdurepb.Reason_REASON_BATCH_TOO_LARGE)
+	}
+	if err = b.Validate(p.limit); err == nil {
+		return nil
+	}
+	if _, broken := message.ParseBatch(batch); broken != nil {
+		err = broken // flipped bits are no mistake of whoever wrote the message
+	}
+	return batchFault(sequence, err, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE)
+}
+
+func batchFault(sequence uint64, err error, tooLarge perdurepb.Reason) *fault {
+	f := asFault(fmt.Errorf("batch %d: %w", sequence, err))
+	if errors.Is(err, message.ErrTooLarge) {
+		f.reason = tooLarge
+	}
+	return f
+}
+
+// send answers batches. The messages are used again: gRPC has encoded them when
+// Send returns.
+func (p *publishStream) send(all []published) error {
+	if cap(p.outcomes) < len(all) {
+		p.outcomes = make([]perdurepb.PublishOutcome, max(len(all), 2*cap(p.outcomes)))
+	}
+	r := &p.response
+	r.Outcomes = r.Outcomes[:0]
+	for i := range all {
+		o := &p.outcomes[:len(all)][i]
+		all[i].outcome(o)
+		r.Outcomes = append(r.Outcomes, o)
+	}
+	if err := p.stream.Send(r); err != nil {
+		return err
+	}
+	p.window.paid(len(all))
+	return nil
+}
 
 // outcome translates the result of a publish.
-func outcome(sequence uint64, attempt uint32, r store.Result) *perdurepb.PublishOutcome {
-	o := &perdurepb.PublishOutcome{
-		Sequence: sequence, Attempt: attempt, FirstId: uint64(r.First), Count: r.Count,
-		Duplicate: r.Duplicate, Interested: r.Interested,
+func (p *published) outcome(o *perdurepb.PublishOutcome) {
+	r := &p.result
+	o.Sequence, o.Attempt, o.FirstId, o.Count = p.sequence, p.attempt, uint64(r.First), r.Count
+	o.Duplicate, o.Interested, o.Error = r.Duplicate, r.Interested, nil
+	if r.Code == store.OK {
+		return
 	}
-	if r.Code != store.OK {
-		f := resultFault(r)
-		f.last = r.Last
-		o.Error = f.proto()
+	f := resultFault(*r)
+	if p.refused != nil && r.Code == store.Corrupt {
+		f = p.refused
 	}
-	return o
+	f.last = r.Last
+	o.Error = f.proto()
 }

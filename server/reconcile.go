@@ -75,6 +75,7 @@ func (r *reconciler) run(ctx context.Context) {
 				r.reconcile(ctx, v)
 			}
 		}
+		r.server.health.refresh()
 		timer.Reset(reconcileEvery)
 		select {
 		case <-ctx.Done():

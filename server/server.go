@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
@@ -34,7 +33,8 @@ const (
 	maxReceive        = 34 << 20 // a message at the hard cap and what is around it
 	streamWindow      = 4 << 20
 	connectionWindow  = 16 << 20
-	maxStreams        = 4096 // of one connection
+	maxStreams        = 4096  // of one connection
+	maxStreamsInAll   = 65536 // that publish or subscribe
 	connectionTimeout = 10 * time.Second
 	maxHeaderList     = 16 << 10
 )
@@ -54,19 +54,21 @@ type Server struct {
 	realm       *realmNode
 	reconciler  *reconciler
 	grpc        *grpc.Server
-	health      *health.Server
+	health      *readiness
 	ops         *http.Server
-	streams     streams
+	streams     *streams
 	metrics     metrics
 
 	ids    atomic.Uint64
 	server atomic.Uint64 // this server's id; 0 until registered
 	stops  atomic.Bool
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	wg     sync.WaitGroup // what runs until the server stops
 	closer sync.Once
 	done   chan struct{}
 	err    error // of Close
+
+	helpers sync.WaitGroup // goroutines of streams
 
 	clientAddr, opsAddr string
 }
@@ -74,6 +76,7 @@ type Server struct {
 // metrics counts what nobody is told about.
 type metrics struct {
 	dropped atomic.Uint64 // noconfirm publishes that were not stored
+	panics  atomic.Uint64 // while serving clients
 }
 
 // Open starts a server. When it returns, the listeners are open; whether the
@@ -89,8 +92,8 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), done: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}},
+		streams: newStreams(maxStreamsInAll),
 	}
-	s.streams.init()
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	defer func() {
@@ -163,11 +166,11 @@ func (s *Server) listen(core []CoreServer) error {
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectionTimeout), grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.WaitForHandlers(true),
+		grpc.WaitForHandlers(true), grpc.UnaryInterceptor(s.guardCall), grpc.StreamInterceptor(s.guardStream),
 	)
 	perdurepb.RegisterMessagesServer(s.grpc, s)
 	perdurepb.RegisterAdminServer(s.grpc, s)
-	s.health = health.NewServer()
+	s.health = newReadiness(s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	s.ops = &http.Server{Handler: s.opsHandler(), ReadHeaderTimeout: connectionTimeout, IdleTimeout: time.Minute}
 	s.wg.Go(func() {
@@ -303,6 +306,7 @@ func (s *Server) close(ctx context.Context) error {
 		s.handOver(ctx)
 		s.streams.endAll(faultf(perdurepb.Reason_REASON_STOPPING, "server %s is stopping; reconnect to another", s.config.Name))
 		s.stopGRPC(ctx)
+		s.helpers.Wait()
 	}
 	if s.ops != nil {
 		errs = append(errs, s.ops.Close())
@@ -345,34 +349,4 @@ func (s *Server) stopGRPC(ctx context.Context) {
 		s.grpc.Stop()
 	}
 	<-stopped
-}
-
-// streams are the open streams, to be ended when the server stops.
-type streams struct {
-	mu   sync.Mutex
-	next uint64
-	ends map[uint64]func(error)
-}
-
-func (s *streams) init() { s.ends = map[uint64]func(error){} }
-
-func (s *streams) add(end func(error)) (release func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.next++
-	id := s.next
-	s.ends[id] = end
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.ends, id)
-	}
-}
-
-func (s *streams) endAll(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, end := range s.ends {
-		end(err)
-	}
 }

@@ -2,15 +2,17 @@ package server
 
 import (
 	"context"
+	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 )
 
 // outbox is what waits to be sent on one stream. Whoever fills it is bounded:
-// outcomes by the client's window, deliveries by its credit. One goroutine
-// takes everything at once; others put, and never block.
+// answers by the stream's window, deliveries by its credit. One goroutine takes
+// everything at once; others put, and never block.
 type outbox[T any] struct {
 	mu    sync.Mutex
 	items []T
@@ -53,31 +55,135 @@ func (o *outbox[T]) take(dst []T) ([]T, error) {
 	return dst, o.err
 }
 
-// pulse sends heartbeats on a stream that has nothing else to say, and ends it
-// when the client has been silent too long.
-type pulse struct {
-	heartbeat, timeout time.Duration
-	heard              chan struct{} // capacity 1
-}
+// window bounds the answers that a stream owes: those that are not known yet,
+// and those that are not sent. A client that sends and does not read is not read
+// from either.
+type window chan struct{}
 
-func newPulse(heartbeat, timeout time.Duration) *pulse {
-	return &pulse{heartbeat, timeout, make(chan struct{}, 1)}
-}
-
-// beat says that something came from the client.
-func (p *pulse) beat() {
+// owe takes a place, and waits for one until ctx ends.
+func (w window) owe(ctx context.Context) error {
 	select {
-	case p.heard <- struct{}{}:
-	default:
+	case w <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
-// pump sends what comes into the outbox until the stream ends: with the error
-// that end was given, with the context's, or with a fault of the client's
-// silence. send gets everything that waits; idle sends a heartbeat.
-func pump[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T) error, idle func() error) error {
-	silence := time.NewTimer(p.timeout)
-	defer silence.Stop()
+// paid gives n places back.
+func (w window) paid(n int) {
+	for range n {
+		<-w
+	}
+}
+
+// pulse knows how long a client has been silent. Time in which this server did
+// not listen does not count.
+type pulse struct {
+	heartbeat, timeout time.Duration
+	began              time.Time
+	heard              atomic.Int64 // nanoseconds after began
+	held               atomic.Bool  // the reader waits for this server
+	full               atomic.Bool  // the reader waits for answers to go out
+	sending            atomic.Bool
+}
+
+func newPulse(heartbeat, timeout time.Duration) *pulse {
+	return &pulse{heartbeat: heartbeat, timeout: timeout, began: time.Now()}
+}
+
+// beat says that something came from the client.
+func (p *pulse) beat() { p.heard.Store(int64(time.Since(p.began))) }
+
+// hold runs f, which may wait for this server.
+func (p *pulse) hold(f func() error) error {
+	p.held.Store(true)
+	err := f()
+	p.beat()
+	p.held.Store(false)
+	return err
+}
+
+// owe takes a place in w. As long as the client does not read what is sent to
+// it, waiting for that is its silence.
+func (p *pulse) owe(ctx context.Context, w window) error {
+	select {
+	case w <- struct{}{}:
+		return nil
+	default:
+	}
+	p.full.Store(true)
+	err := w.owe(ctx)
+	p.beat()
+	p.full.Store(false)
+	return err
+}
+
+// settled returns io.EOF when nothing is owed any more, or the error of ctx.
+// Nobody may owe afterwards.
+func (p *pulse) settled(ctx context.Context, w window) error {
+	p.full.Store(true)
+	for range cap(w) {
+		if err := w.owe(ctx); err != nil {
+			return err
+		}
+	}
+	return io.EOF
+}
+
+// silence returns how long nothing came although this server listened.
+func (p *pulse) silence() time.Duration {
+	if p.held.Load() || p.full.Load() && !p.sending.Load() {
+		p.beat()
+		return 0
+	}
+	return time.Since(p.began) - time.Duration(p.heard.Load())
+}
+
+// receive runs f, the receiving half of a stream, and ends the stream with what
+// it returns.
+func (s *Server) receive(end func(error), f func() error) {
+	s.spawn(func() {
+		err := errPanicked
+		defer func() { end(err) }()
+		err = f()
+	})
+}
+
+// converse sends what comes into the outbox until the stream ends: with the
+// error that end was given, with that of ctx, or with a fault of the client's
+// silence. send gets everything that waits; idle sends a heartbeat. Sending is
+// a goroutine of its own, which spawn starts, because it blocks when the client
+// does not read: it ends at the latest when the stream does.
+func converse[T any](ctx context.Context, spawn func(func()), o *outbox[T], p *pulse, send func([]T) error, idle func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sent := make(chan error, 1)
+	spawn(func() {
+		err := errPanicked
+		defer func() { sent <- err }()
+		err = transmit(ctx, o, p, send, idle)
+	})
+	timer := time.NewTimer(p.timeout)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-sent:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-timer.C:
+			silent := p.silence()
+			if silent >= p.timeout {
+				return faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "nothing came from the client for %v; reconnect", p.timeout)
+			}
+			timer.Reset(p.timeout - silent)
+		}
+	}
+}
+
+// transmit is the sending half of converse.
+func transmit[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T) error, idle func() error) error {
 	beat := time.NewTicker(p.heartbeat)
 	defer beat.Stop()
 	var items []T
@@ -86,16 +192,13 @@ func pump[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T) err
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-p.heard:
-			silence.Reset(p.timeout)
-			continue
-		case <-silence.C:
-			return faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "nothing came from the client for %v; reconnect", p.timeout)
 		case <-beat.C:
 			if quiet {
+				p.sending.Store(true)
 				if err := idle(); err != nil {
 					return err
 				}
+				p.sending.Store(false)
 			}
 			quiet = true
 			continue
@@ -104,12 +207,56 @@ func pump[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T) err
 		var end error
 		if items, end = o.take(items); len(items) > 0 {
 			quiet = false
+			p.sending.Store(true)
 			if err := send(items); err != nil {
 				return err
 			}
+			p.sending.Store(false)
 		}
 		if end != nil {
 			return end
 		}
+	}
+}
+
+// streams are the open streams, to be ended when the server stops.
+type streams struct {
+	most int // that may be open at once
+
+	mu   sync.Mutex
+	next uint64
+	ends map[uint64]func(error)
+	over error // why no more may open
+}
+
+func newStreams(most int) *streams { return &streams{most: most, ends: map[uint64]func(error){}} }
+
+// add takes a stream in, which release takes out again.
+func (s *streams) add(end func(error)) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over != nil {
+		return nil, s.over
+	}
+	if len(s.ends) >= s.most {
+		return nil, faultf(perdurepb.Reason_REASON_OVERLOADED, "this server has %d streams open, as many as it takes; close some, or try later", s.most)
+	}
+	s.next++
+	id := s.next
+	s.ends[id] = end
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.ends, id)
+	}, nil
+}
+
+// endAll ends all streams with err, and refuses new ones.
+func (s *streams) endAll(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = err
+	for _, end := range s.ends {
+		end(err)
 	}
 }

@@ -37,7 +37,7 @@ func (s *Service) Commands(dst [][]byte, riding bool, now cluster.Now) [][]byte 
 	}
 	dst = s.upkeeping(dst, now)
 	if n := len(dst) - from; n > 0 || riding {
-		s.entries = append(s.entries, n)
+		s.entries.push(n)
 	}
 	return dst
 }
@@ -46,29 +46,32 @@ func (s *Service) Commands(dst [][]byte, riding bool, now cluster.Now) [][]byte 
 func (s *Service) take(t *duty, dst [][]byte) [][]byte {
 	for _, attach := range t.detached {
 		dst = append(dst, store.AppendDetach(nil, t.id, attach))
-		s.issued = append(s.issued, issued{})
+		s.issued.push(issued{})
 	}
 	t.detached = t.detached[:0]
-	for ranges := range slices.Chunk(t.releases, maxRanges) {
-		dst = append(dst, store.AppendRelease(nil, t.id, storeRanges(ranges), true))
-		s.issued = append(s.issued, issued{duty: t, released: ranges})
-	}
-	t.releases = nil
 	if t.mark != 0 {
 		dst = append(dst, store.AppendWatermark(nil, t.id, message.ID(t.mark)))
-		s.issued = append(s.issued, issued{duty: t})
+		s.issued.push(issued{duty: t})
 		t.mark = 0
 	}
-	if len(t.acks) > 0 {
-		acks := coalesce(t.acks)
-		for ranges := range slices.Chunk(acks, maxRanges) {
-			dst = append(dst, store.AppendSettle(nil, t.id, storeRanges(ranges)))
-			s.issued = append(s.issued, issued{duty: t, settled: ranges})
-		}
-		// Whoever waits, waits for the last of them.
-		s.issued[len(s.issued)-1].waiters = t.waiters
-		t.acks, t.waiters = nil, nil
+	var last *issued
+	for ranges := range slices.Chunk(t.releases, maxRanges) {
+		dst = append(dst, store.AppendRelease(nil, t.id, s.storeRanges(ranges), true))
+		last = s.issued.push(issued{duty: t, released: ranges})
 	}
+	if len(t.acks) > 0 {
+		t.acks = coalesce(t.acks)
+	}
+	for ranges := range slices.Chunk(t.acks, maxRanges) {
+		dst = append(dst, store.AppendSettle(nil, t.id, s.storeRanges(ranges)))
+		last = s.issued.push(issued{duty: t, settled: ranges})
+	}
+	if last != nil {
+		last.waiters = t.waiters // whoever waits, waits for the last of them
+		t.waiters = nil
+	}
+	// The commands that were issued keep the ranges.
+	t.acks, t.releases, t.compact = nil, nil, 0
 	return dst
 }
 
@@ -86,12 +89,13 @@ func coalesce(runs []dispatch.Run) []dispatch.Run {
 	return out
 }
 
-func storeRanges(runs []dispatch.Run) []store.Range {
-	out := make([]store.Range, len(runs))
-	for i, r := range runs {
-		out[i] = store.Range(r)
+// storeRanges is valid until it is called again.
+func (s *Service) storeRanges(runs []dispatch.Run) []store.Range {
+	s.ranges = s.ranges[:0]
+	for _, r := range runs {
+		s.ranges = append(s.ranges, store.Range(r))
 	}
-	return out
+	return s.ranges
 }
 
 // Deadline implements [cluster.Leading].
@@ -100,6 +104,9 @@ func (s *Service) Deadline() int64 {
 		return 1
 	}
 	d := earliest(s.ackDue, s.upkeep.deadline())
+	if !s.quorum {
+		return d // nothing is handed out, however late: ticks say when there is one again
+	}
 	for _, t := range s.delayed {
 		d = earliest(d, t.d.Deadline())
 	}
@@ -116,6 +123,7 @@ func earliest(a, b int64) int64 {
 // Settled implements [cluster.Leading]: it hands out what is owed. Without a
 // quorum another leader may be handing out the same, so nothing goes.
 func (s *Service) Settled(quorum bool, now cluster.Now) {
+	s.quorum = quorum
 	if !quorum {
 		return
 	}
@@ -129,12 +137,12 @@ func (s *Service) Settled(quorum bool, now cluster.Now) {
 	})
 	// Handing out may end a subscription, which heats its durable again.
 	for len(s.hot) > 0 {
-		hot := s.hot
-		s.hot = nil
-		for _, t := range hot {
+		s.hot, s.heating = s.heating[:0], s.hot
+		for _, t := range s.heating {
 			t.hot = false
 			s.handOut(t, now)
 		}
+		clear(s.heating)
 	}
 }
 
@@ -145,7 +153,9 @@ func (s *Service) handOut(t *duty, now cluster.Now) {
 	s.next = t.d.Next(now.Mono, s.next[:0])
 	for i := range s.next {
 		d := &s.next[i]
-		s.subs[d.Sub].Deliver(s.delivery(t.id, d))
+		sub := s.subs[d.Sub]
+		sub.left -= min(d.Messages, sub.left)
+		sub.Deliver(s.delivery(t.id, d))
 	}
 	clear(s.next)
 	if id, ok := t.d.WantWatermark(); ok {

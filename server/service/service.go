@@ -31,21 +31,26 @@ type Service struct {
 	hot      []*duty // may have something to hand out
 	waiting  []*duty // have commands to give
 	delayed  []*duty // have a nack that waits
-	issued   []issued
-	entries  []int // internal commands of each entry issued in this term
-	ackDue   int64 // Mono; 0 nothing waits
-	ackUnset bool  // acknowledgements came since Commands last looked
-	urgent   bool  // something should go out at once
-	sessions map[uint64]int
+	issued   queue[issued]
+	entries  queue[int] // internal commands of each entry issued in this term
+	ackDue   int64      // Mono; 0 nothing waits
+	ackUnset bool       // acknowledgements came since Commands last looked
+	urgent   bool       // something should go out at once
+	quorum   bool       // as Settled was last told
 	upkeep   upkeep
 
-	runs []dispatch.Run      // scratch
-	next []dispatch.Delivery // scratch
+	publishers map[uint64]*Publisher
+
+	heating []*duty             // scratch
+	next    []dispatch.Delivery // scratch
+	ranges  []store.Range       // scratch
 }
 
 // New returns a service with an empty machine.
 func New() *Service {
-	return &Service{Machine: store.New(), durables: map[uint64]*duty{}, subs: map[uint64]*Subscription{}, sessions: map[uint64]int{}}
+	return &Service{
+		Machine: store.New(), durables: map[uint64]*duty{}, subs: map[uint64]*Subscription{}, publishers: map[uint64]*Publisher{},
+	}
 }
 
 // duty is the dispatch of one durable, from its first subscriber in this term.
@@ -56,10 +61,11 @@ type duty struct {
 	subs     []uint64 // attached, ascending
 
 	acks     []dispatch.Run // accepted, in no command yet
-	waiters  []waiter       // for acks
-	releases []dispatch.Run
-	detached []uint64 // attachments to be ended
-	mark     uint64   // watermark wanted, 0 none
+	compact  int            // length of acks at which they are joined
+	releases []dispatch.Run // given back, in no command yet
+	waiters  []waiter       // for acks and releases
+	detached []uint64       // attachments to be ended
+	mark     uint64         // watermark wanted, 0 none
 	hot      bool
 	waits    bool
 	delays   bool
@@ -77,6 +83,7 @@ type issued struct {
 	settled  []dispatch.Run
 	released []dispatch.Run
 	waiters  []waiter
+	upkeep   bool
 }
 
 // Apply implements [cluster.Machine].
@@ -91,7 +98,6 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 			return out, fmt.Errorf("%w: %s", ErrDiverged, r.Detail)
 		}
 	}
-	s.upkeep.applied(len(e.Commands))
 	if !s.led || e.Term != s.term {
 		// Whoever leads next begins from the record, and asks nobody.
 		s.Machine.Touched()
@@ -100,7 +106,7 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 		return out, nil
 	}
 	if len(e.Commands) > 0 {
-		s.applied()
+		s.applied(len(e.Commands))
 	}
 	s.Machine.Attached() // subscribers attach themselves, after it was applied
 	for _, id := range s.Machine.Touched() {
@@ -115,13 +121,15 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 	return out, nil
 }
 
-// applied tells the dispatchers about the service's own commands of an entry.
-func (s *Service) applied() {
-	n := s.entries[0]
-	s.entries = s.entries[1:]
-	for i := range n {
-		is := s.issued[i]
-		s.issued[i] = issued{}
+// applied tells the dispatchers about the service's own commands of an entry of
+// so many commands. They were issued with that entry, so they come in order.
+func (s *Service) applied(commands int) {
+	upkeep := 0
+	for range s.entries.pop() {
+		is := s.issued.pop()
+		if is.upkeep {
+			upkeep++
+		}
 		if is.duty == nil {
 			continue
 		}
@@ -136,7 +144,9 @@ func (s *Service) applied() {
 		}
 		s.heat(is.duty)
 	}
-	s.issued = s.issued[n:]
+	if commands > upkeep {
+		s.upkeep.entries++
+	}
 }
 
 // removed ends the subscriptions of a durable that is no more.
@@ -149,11 +159,12 @@ func (s *Service) removed(id uint64) {
 		s.end(sub, perdurepb.Reason_REASON_DURABLE_DELETED)
 	}
 	delete(s.durables, id)
-	t.acks, t.releases, t.mark, t.detached = nil, nil, 0, nil
-	for _, w := range t.waiters {
-		w.done(w.owner, false)
+	s.delayed = slices.DeleteFunc(s.delayed, func(o *duty) bool { return o == t })
+	waiters := t.waiters
+	t.acks, t.releases, t.mark, t.detached, t.waiters = nil, nil, 0, nil, nil
+	for _, w := range waiters {
+		w.done(w.owner, false) // nobody will ask for it again: it is settled
 	}
-	t.waiters = nil
 }
 
 // Lead implements [cluster.Leading].
@@ -167,9 +178,9 @@ func (s *Service) Lead(term uint64, now cluster.Now) {
 
 // Unlead implements [cluster.Leading]: everybody looks for the new leader.
 func (s *Service) Unlead() {
-	s.led = false
-	waiters := []waiter{}
-	for _, is := range s.issued {
+	s.led, s.quorum = false, false
+	var waiters []waiter
+	for _, is := range s.issued.all() {
 		waiters = append(waiters, is.waiters...)
 	}
 	for _, id := range sorted(s.durables) {
@@ -178,13 +189,17 @@ func (s *Service) Unlead() {
 	for _, id := range sorted(s.subs) {
 		s.subs[id].Ended(perdurepb.Reason_REASON_NOT_LEADER)
 	}
+	for _, id := range sorted(s.publishers) {
+		s.publishers[id].Ended(perdurepb.Reason_REASON_NOT_LEADER)
+	}
 	for _, w := range waiters {
 		w.done(w.owner, true)
 	}
 	clear(s.durables)
 	clear(s.subs)
-	clear(s.sessions)
-	s.hot, s.waiting, s.delayed, s.issued, s.entries = nil, nil, nil, nil, nil
+	clear(s.publishers)
+	s.hot, s.waiting, s.delayed, s.heating = nil, nil, nil, nil
+	s.issued, s.entries = queue[issued]{}, queue[int]{}
 	s.ackDue, s.ackUnset, s.urgent = 0, false, false
 }
 
@@ -210,9 +225,11 @@ func (s *Service) Attach(sub *Subscription, credit dispatch.Credit) error {
 			s.end(other, perdurepb.Reason_REASON_FORCE_CLOSED)
 		}
 	}
+	credit.Messages = min(credit.Messages, MaxCredit)
 	if err := t.d.Attach(sub.ID, credit); err != nil {
 		return err
 	}
+	sub.left = credit.Messages
 	s.subs[sub.ID] = sub
 	at, _ := slices.BinarySearch(t.subs, sub.ID)
 	t.subs = slices.Insert(t.subs, at, sub.ID)
@@ -223,10 +240,14 @@ func (s *Service) Attach(sub *Subscription, credit dispatch.Credit) error {
 // ErrForceClosed means that a newer attachment of a standard durable won.
 var ErrForceClosed = errors.New("service: a newer subscriber has the durable")
 
-// Subscribed reports whether process has a subscriber of a durable.
+// ErrNoDurable means that the durable is not there, or not any more.
+var ErrNoDurable = errors.New("service: no such durable")
+
+// Subscribed reports whether process has a subscriber of a durable. Process 0
+// is nobody in particular.
 func (s *Service) Subscribed(durable, process uint64) bool {
 	t := s.durables[durable]
-	return t != nil && slices.ContainsFunc(t.subs, func(id uint64) bool { return s.subs[id].Process == process })
+	return t != nil && process != 0 && slices.ContainsFunc(t.subs, func(id uint64) bool { return s.subs[id].Process == process })
 }
 
 func (s *Service) dutyOf(durable uint64) (*duty, error) {
@@ -235,7 +256,7 @@ func (s *Service) dutyOf(durable uint64) (*duty, error) {
 	}
 	src, kind, ok := newSource(s.Machine, durable)
 	if !ok {
-		return nil, fmt.Errorf("service: durable %d does not exist", durable)
+		return nil, fmt.Errorf("%w: %d", ErrNoDurable, durable)
 	}
 	t := &duty{id: durable, standard: kind == dispatch.Standard, d: dispatch.New(kind, src)}
 	s.durables[durable] = t
@@ -262,16 +283,18 @@ func (s *Service) Detach(id uint64) {
 		t.subs = slices.Delete(t.subs, at, at+1)
 	}
 	t.releases = t.d.Detach(id, t.releases)
-	if sub.Attach != 0 {
+	if d, ok := s.Machine.Durable(sub.Durable); ok && sub.Attach != 0 && d.Attachment().Number == sub.Attach {
 		t.detached = append(t.detached, sub.Attach)
 	}
 	s.want(t, true)
 	s.heat(t)
 }
 
-// Grant gives a subscriber more credit.
+// Grant gives a subscriber more credit, as far as [MaxCredit] allows.
 func (s *Service) Grant(id uint64, credit dispatch.Credit) {
 	if sub := s.subs[id]; sub != nil {
+		credit.Messages = min(credit.Messages, MaxCredit-sub.left)
+		sub.left += credit.Messages
 		t := s.durables[sub.Durable]
 		t.d.Grant(id, credit)
 		s.heat(t)
@@ -289,7 +312,7 @@ func (s *Service) Settle(id uint64, m Settlement, now cluster.Now) {
 		return
 	}
 	t := s.durables[sub.Durable]
-	owner, before := true, len(t.acks)
+	owner, acks, releases := true, len(t.acks), len(t.releases)
 	for _, r := range m.Acks {
 		var v dispatch.Verdict
 		t.acks, v = t.d.Ack(id, r.First, r.Last, t.acks)
@@ -301,25 +324,34 @@ func (s *Service) Settle(id uint64, m Settlement, now cluster.Now) {
 		if n.Delay > 0 {
 			notBefore = now.Mono + n.Delay
 		}
-		from := len(t.releases)
 		t.releases, v = t.d.Nack(id, n.First, n.Last, notBefore, t.releases)
 		owner = owner && v == dispatch.OK
-		if len(t.releases) > from {
-			s.want(t, true)
-		}
 	}
-	if len(t.acks) > before {
-		s.want(t, m.Done != nil)
+	acked, released := len(t.acks) > acks, len(t.releases) > releases
+	if acked || released {
+		s.want(t, released || m.Done != nil)
+	}
+	if acked {
 		s.ackUnset = true
+		t.join()
 	}
 	if m.Done != nil {
-		if len(t.acks) > before {
+		if acked || released {
 			t.waiters = append(t.waiters, waiter{owner, m.Done})
 		} else {
 			m.Done(owner, false)
 		}
 	}
 	s.heat(t)
+}
+
+// join keeps acknowledgements that come again and again, while no entry takes
+// them along, from gathering.
+func (t *duty) join() {
+	if len(t.acks) > max(maxRanges, t.compact) {
+		t.acks = coalesce(t.acks)
+		t.compact = 2 * len(t.acks)
+	}
 }
 
 // Unacked is how many messages subscribers of a durable hold, and how many
@@ -329,17 +361,6 @@ func (s *Service) Unacked(durable uint64) (held, subscribers uint64) {
 		return t.d.Held().Held, uint64(len(t.subs))
 	}
 	return 0, 0
-}
-
-// Keep keeps a publisher session alive while its publisher is connected; Drop
-// undoes one Keep.
-func (s *Service) Keep(session uint64) { s.sessions[session]++ }
-
-// Drop undoes one Keep.
-func (s *Service) Drop(session uint64) {
-	if s.sessions[session]--; s.sessions[session] <= 0 {
-		delete(s.sessions, session)
-	}
 }
 
 func (s *Service) heat(t *duty) {

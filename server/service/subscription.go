@@ -37,6 +37,10 @@ type Count struct {
 	Possible uint32 // deliveries that may have happened before a change of leader
 }
 
+// MaxCredit bounds the messages that a subscriber may be sent, and with it what
+// waits for a client that does not read.
+const MaxCredit = 1 << 16
+
 // Subscription is one subscriber of one durable. Its functions run on the
 // group's loop and must not block.
 type Subscription struct {
@@ -51,6 +55,8 @@ type Subscription struct {
 	// Ended says that the subscription is over, and why. It runs once, unless
 	// the subscription was detached by its owner.
 	Ended func(perdurepb.Reason)
+
+	left uint64 // messages of credit
 }
 
 // Settlement is what a subscriber says about deliveries.

@@ -19,19 +19,13 @@ const (
 // upkeep is what the leader does for the state by itself. Instants are in
 // Now.Mono.
 type upkeep struct {
-	entries  int // with commands, since the last checksum
+	entries  int // with commands other than these, since the last checksum
 	checksum int64
 	tick     int64
 }
 
 func (u *upkeep) lead(now cluster.Now) {
 	*u = upkeep{checksum: now.Mono + checksumEvery, tick: now.Mono + tickEvery}
-}
-
-func (u *upkeep) applied(commands int) {
-	if commands > 0 {
-		u.entries++
-	}
 }
 
 func (u *upkeep) deadline() int64 {
@@ -47,14 +41,14 @@ func (s *Service) upkeeping(dst [][]byte, now cluster.Now) [][]byte {
 	if u.entries >= checksumEntries || u.entries > 0 && now.Mono >= u.checksum {
 		index, hash := s.Machine.Checksum()
 		dst = append(dst, store.AppendChecksum(nil, index, hash))
-		s.issued = append(s.issued, issued{})
+		s.issued.push(issued{upkeep: true})
 		u.entries, u.checksum = 0, now.Mono+checksumEvery
 	}
 	if now.Mono >= u.tick {
 		u.tick = now.Mono + tickEvery
 		if s.Machine.Sessions() > 0 {
-			dst = append(dst, store.AppendTick(nil, sorted(s.sessions)))
-			s.issued = append(s.issued, issued{})
+			dst = append(dst, store.AppendTick(nil, s.sessions()))
+			s.issued.push(issued{upkeep: true})
 		}
 	}
 	return dst
