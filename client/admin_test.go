@@ -125,7 +125,7 @@ func TestApplyWithoutAnswer(t *testing.T) {
 		w.admin = func(server string, _ any) (any, error) {
 			if calls++; calls == 1 {
 				go w.kill(server)
-				time.Sleep(time.Second) // the connection breaks meanwhile
+				pass(time.Second) // the connection breaks meanwhile
 			}
 			return &perdurepb.ApplyRealmResponse{Revision: 1}, nil
 		}
@@ -137,7 +137,7 @@ func TestApplyWithoutAnswer(t *testing.T) {
 		if !errors.Is(err, client.ErrOutcomeUnknown) || calls != 1 {
 			t.Errorf("what may not: %v after %d calls", err, calls)
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 	})
 }
 

@@ -160,6 +160,9 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
+// pass lets time pass in the bubble.
+func pass(d time.Duration) { time.Sleep(d) }
+
 func (w *world) with(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

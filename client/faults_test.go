@@ -47,7 +47,7 @@ func publishUnderFaults(t *testing.T, w *world, random *rand.Rand) {
 			w.start(from)
 			w.lead([]string{"s1", "s2", "s3"}[random.IntN(3)])
 		case 1:
-			time.Sleep(time.Duration(random.IntN(1000)) * time.Millisecond)
+			pass(time.Duration(random.IntN(1000)) * time.Millisecond)
 		}
 		futures[i] = p.PublishAsync(t.Context(), text(fmt.Sprint(i)))
 	}
@@ -157,7 +157,7 @@ func subscribeUnderFaults(t *testing.T, w *world, random *rand.Rand) {
 		case random.IntN(80) == 0:
 			w.durable.change(func() { w.durable.deaf = !w.durable.deaf })
 		case random.IntN(50) == 0:
-			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+			pass(time.Duration(random.IntN(20)) * time.Millisecond)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		d, err := s.Receive(ctx)
