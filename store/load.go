@@ -41,7 +41,7 @@ func (m *Machine) loadStore(id uint64, value []byte) error {
 
 func (m *Machine) loadDurable(id uint64, value []byte) error {
 	d := m.loading(id)
-	m.durableTrack.Loaded(&d.mark0, id)
+	m.durableTrack.Loaded(&d.pageMark, id)
 	store, err := d.decode(value)
 	if err != nil {
 		return err

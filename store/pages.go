@@ -43,7 +43,7 @@ func (s durablePages) AppendPage(dst []byte, id uint64) ([]byte, *durable.Mark) 
 	if d == nil {
 		return dst, nil
 	}
-	return d.appendTo(dst), &d.mark0
+	return d.appendTo(dst), &d.pageMark
 }
 
 // AppendPage implements [durable.Source].
@@ -150,7 +150,7 @@ func (m *Machine) dropPages(d *durableState) {
 	d.pending.Tracker().Keys(pending)
 	d.counts.Pages(counts)
 	d.counts.Tracker().Keys(counts)
-	m.durableTrack.Drop(&d.mark0, d.id)
+	m.durableTrack.Drop(&d.pageMark, d.id)
 }
 
 // dropIndex forgets every page of the index of s.

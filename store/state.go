@@ -48,11 +48,11 @@ func (s *storeState) last() message.ID {
 
 // durableState is one durable.
 type durableState struct {
-	id    uint64
-	store *storeState
-	name  string
-	mark0 durable.Mark
-	track *durable.Tracker // of all durables
+	id       uint64
+	store    *storeState
+	name     string
+	pageMark durable.Mark
+	track    *durable.Tracker // of all durables
 
 	options  durable.Options
 	matcher  *message.Matcher // nil: every message
@@ -75,7 +75,7 @@ type durableState struct {
 }
 
 // touch notes that the durable's own page is about to change.
-func (d *durableState) touch() { d.track.Touch(&d.mark0, d.id) }
+func (d *durableState) touch() { d.track.Touch(&d.pageMark, d.id) }
 
 // mark notes that a leader is gone, which may have delivered up to the
 // watermark.
