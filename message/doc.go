@@ -14,9 +14,9 @@
 //     have a checksum, which the publisher computed.
 //   - No bytes whatsoever make a function of this package panic, or allocate
 //     more than the limits in limits.go allow. What [ParseBatch] accepted can
-//     be cut and matched; what [Batch.Validate] accepted can be decoded.
-//   - Parsing, validating, matching and building allocate nothing in steady
-//     state, for uncompressed batches.
+//     be matched; what [Batch.Validate] accepted can be cut and decoded.
+//   - Parsing, matching, cutting and building allocate nothing in steady state
+//     for uncompressed batches; validating neither, up to 32 names in a batch.
 //   - Equal calls give equal bytes: nothing here depends on a clock, on chance
 //     or on the order of a map.
 //
