@@ -133,3 +133,33 @@ func TestCloneSharesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestMessageEqualSeesEverything: other tests rely on Equal.
+func TestMessageEqualSeesEverything(t *testing.T) {
+	make1 := func() *Message {
+		m := new(Message).SetInt("a", 1).SetHeader("h", "v")
+		m.Body, m.TTL, m.DeliverAt, m.Key = []byte("b"), 1, time.Unix(1, 1), "k"
+		return m
+	}
+	for name, change := range map[string]func(m *Message){
+		"value":       func(m *Message) { m.SetInt("a", 2) },
+		"kind":        func(m *Message) { m.SetFloat("a", 1) },
+		"field name":  func(m *Message) { m.Fields[0].Name = "b" },
+		"more fields": func(m *Message) { m.SetInt("b", 1) },
+		"header":      func(m *Message) { m.SetHeader("h", "w") },
+		"header name": func(m *Message) { m.Headers[0].Name = "i" },
+		"no headers":  func(m *Message) { m.Headers = nil },
+		"body":        func(m *Message) { m.Body = []byte("c") },
+		"TTL":         func(m *Message) { m.TTL = 2 },
+		"deliver-at":  func(m *Message) { m.DeliverAt = time.Unix(1, 2) },
+		"key":         func(m *Message) { m.Key = "" },
+	} {
+		m := make1()
+		if !m.Equal(make1()) {
+			t.Fatal("equal messages differ")
+		}
+		if change(m); m.Equal(make1()) || make1().Equal(m) {
+			t.Errorf("another %s is not seen", name)
+		}
+	}
+}
