@@ -30,11 +30,12 @@ func publishUnderFaults(t *testing.T, w *world, random *rand.Rand) {
 	p := publisher(t, c, client.WithBatchTarget(1+random.IntN(400)), client.WithWindow(1+random.IntN(64), 1<<20))
 	faulty := true
 	w.with(func() {
+		verdicts := rand.New(rand.NewPCG(random.Uint64(), 0)) // used under the lock
 		w.onBatch = func(*perdurepb.PublishRequest) verdict {
 			if !faulty {
 				return verdict{}
 			}
-			return randomVerdict(w, random)
+			return randomVerdict(w, verdicts)
 		}
 	})
 	const n = 600

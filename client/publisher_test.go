@@ -85,7 +85,7 @@ func TestPublishAsyncKeepsOrder(t *testing.T) {
 		}
 		wantStored(t, w, numbered(n))
 		w.with(func() {
-			if last := w.store.sessions[1].last; last > n/50 {
+			if last := w.store.sessions[1].last; last > n/20 {
 				t.Errorf("%d batches for %d messages", last, n)
 			}
 		})
