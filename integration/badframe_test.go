@@ -183,7 +183,7 @@ func TestMalformedStreams(t *testing.T) {
 		{"no open", []*perdurepb.PublishRequest{{Sequence: 1, Batch: batchOf("x")}}, codes.InvalidArgument, perdurepb.Reason_REASON_INVALID_ARGUMENT},
 		{"nothing at all", []*perdurepb.PublishRequest{{}}, codes.InvalidArgument, perdurepb.Reason_REASON_INVALID_ARGUMENT},
 		{"an unknown endpoint", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{Endpoint: "mian"})}, codes.NotFound, perdurepb.Reason_REASON_NO_SUCH_ENDPOINT},
-		{"no endpoint", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{})}, codes.NotFound, perdurepb.Reason_REASON_NO_SUCH_ENDPOINT},
+		{"no endpoint", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{})}, codes.InvalidArgument, perdurepb.Reason_REASON_INVALID_NAME},
 		{"another store", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{Endpoint: "main", StoreId: 999})}, codes.NotFound, perdurepb.Reason_REASON_NO_SUCH_STORE},
 		{"an unknown session", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{Endpoint: "main", Session: 999})}, codes.FailedPrecondition, perdurepb.Reason_REASON_SESSION_UNKNOWN},
 		{"a frame over the limit", []*perdurepb.PublishRequest{open(&perdurepb.PublishOpen{Endpoint: "main"}),

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -36,10 +37,13 @@ func (s *Server) Resolve(_ context.Context, m *perdurepb.ResolveRequest) (*perdu
 
 // forming is the answer while there is no realm to speak of.
 func (s *Server) forming() error {
-	if v := s.realm.view(); v == nil || !v.Founded {
-		return faultf(perdurepb.Reason_REASON_REALM_FORMING, "the realm is not formed yet; waiting for %s", s.realm.waitingFor())
+	if v := s.realm.view(); v != nil && v.Founded {
+		return nil
 	}
-	return nil
+	if err := s.realm.failure(); err != nil {
+		return asFault(fmt.Errorf("server %s knows no realm: %w", s.config.Name, err))
+	}
+	return faultf(perdurepb.Reason_REASON_REALM_FORMING, "the realm is not formed yet; waiting for %s", s.realm.waitingFor())
 }
 
 // GetRealm implements perdurepb.AdminServer.
@@ -81,6 +85,10 @@ func (s *Server) ApplyRealm(ctx context.Context, m *perdurepb.ApplyRealmRequest)
 	command, err := catalog.Apply{
 		Document: m.GetDocument(), File: m.GetFile(), Expected: m.GetExpectedRevision(), Check: m.GetCheck(),
 	}.Encode()
+	var wrong *realm.Problems
+	if errors.As(err, &wrong) {
+		return nil, realmFault(catalog.Result{Code: catalog.Invalid, Problems: *wrong})
+	}
 	if err != nil {
 		return nil, faultf(perdurepb.Reason_REASON_REALM_INVALID, "%v", err)
 	}

@@ -32,70 +32,62 @@ func faultf(reason perdurepb.Reason, format string, args ...any) *fault {
 
 func (f *fault) Error() string { return f.text }
 
-// codesOf gives each reason the status code that foreign clients branch on.
-var codesOf = map[perdurepb.Reason]codes.Code{
-	perdurepb.Reason_REASON_INVALID_ARGUMENT:   codes.InvalidArgument,
-	perdurepb.Reason_REASON_NO_SUCH_ENDPOINT:   codes.NotFound,
-	perdurepb.Reason_REASON_NO_SUCH_STORE:      codes.NotFound,
-	perdurepb.Reason_REASON_NO_SUCH_DURABLE:    codes.NotFound,
-	perdurepb.Reason_REASON_INVALID_NAME:       codes.InvalidArgument,
-	perdurepb.Reason_REASON_INVALID_MATCHER:    codes.InvalidArgument,
-	perdurepb.Reason_REASON_MATCHER_MISMATCH:   codes.FailedPrecondition,
-	perdurepb.Reason_REASON_KIND_MISMATCH:      codes.FailedPrecondition,
-	perdurepb.Reason_REASON_NO_TEMPLATE:        codes.FailedPrecondition,
-	perdurepb.Reason_REASON_MESSAGE_TOO_LARGE:  codes.InvalidArgument,
-	perdurepb.Reason_REASON_BATCH_TOO_LARGE:    codes.InvalidArgument,
-	perdurepb.Reason_REASON_BATCH_CORRUPT:      codes.InvalidArgument,
-	perdurepb.Reason_REASON_STORE_FULL:         codes.ResourceExhausted,
-	perdurepb.Reason_REASON_SEQUENCE_GAP:       codes.FailedPrecondition,
-	perdurepb.Reason_REASON_SEQUENCE_REUSED:    codes.FailedPrecondition,
-	perdurepb.Reason_REASON_RECEIPT_FORGOTTEN:  codes.OutOfRange,
-	perdurepb.Reason_REASON_ABORTED:            codes.Aborted,
-	perdurepb.Reason_REASON_SESSION_UNKNOWN:    codes.FailedPrecondition,
-	perdurepb.Reason_REASON_EPOCH_CHANGED:      codes.DataLoss,
-	perdurepb.Reason_REASON_NOT_OWNER:          codes.FailedPrecondition,
-	perdurepb.Reason_REASON_FORCE_CLOSED:       codes.Aborted,
-	perdurepb.Reason_REASON_DURABLE_DELETED:    codes.NotFound,
-	perdurepb.Reason_REASON_ALREADY_SUBSCRIBED: codes.AlreadyExists,
-	perdurepb.Reason_REASON_NOT_LEADER:         codes.Unavailable,
-	perdurepb.Reason_REASON_NO_LEADER:          codes.Unavailable,
-	perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN: codes.Unavailable,
-	perdurepb.Reason_REASON_OVERLOADED:         codes.ResourceExhausted,
-	perdurepb.Reason_REASON_STOPPING:           codes.Unavailable,
-	perdurepb.Reason_REASON_OUTCOME_UNKNOWN:    codes.Unknown,
-	perdurepb.Reason_REASON_CLIENT_TIMEOUT:     codes.DeadlineExceeded,
-	perdurepb.Reason_REASON_CORRUPT:            codes.DataLoss,
-	perdurepb.Reason_REASON_REALM_INVALID:      codes.InvalidArgument,
-	perdurepb.Reason_REASON_REVISION_CONFLICT:  codes.Aborted,
-	perdurepb.Reason_REASON_REALM_FORMING:      codes.Unavailable,
-	perdurepb.Reason_REASON_INTERNAL:           codes.Internal,
+// nature is what foreign clients branch on: the status code, and whether the
+// same request may succeed later, perhaps elsewhere.
+type nature struct {
+	code  codes.Code
+	retry bool
 }
 
-// retryable are the reasons that pass by themselves.
-var retryable = map[perdurepb.Reason]bool{
-	perdurepb.Reason_REASON_STORE_FULL:         true,
-	perdurepb.Reason_REASON_SEQUENCE_GAP:       true,
-	perdurepb.Reason_REASON_ABORTED:            true,
-	perdurepb.Reason_REASON_NOT_LEADER:         true,
-	perdurepb.Reason_REASON_NO_LEADER:          true,
-	perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN: true,
-	perdurepb.Reason_REASON_OVERLOADED:         true,
-	perdurepb.Reason_REASON_STOPPING:           true,
-	perdurepb.Reason_REASON_OUTCOME_UNKNOWN:    true,
-	perdurepb.Reason_REASON_CLIENT_TIMEOUT:     true,
-	perdurepb.Reason_REASON_REALM_FORMING:      true,
+// natures decides about every reason.
+var natures = map[perdurepb.Reason]nature{
+	perdurepb.Reason_REASON_INVALID_ARGUMENT:   {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_NO_SUCH_ENDPOINT:   {codes.NotFound, false},
+	perdurepb.Reason_REASON_NO_SUCH_STORE:      {codes.NotFound, false},
+	perdurepb.Reason_REASON_NO_SUCH_DURABLE:    {codes.NotFound, false},
+	perdurepb.Reason_REASON_INVALID_NAME:       {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_INVALID_MATCHER:    {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_MATCHER_MISMATCH:   {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_KIND_MISMATCH:      {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_NO_TEMPLATE:        {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_MESSAGE_TOO_LARGE:  {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_BATCH_TOO_LARGE:    {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_BATCH_CORRUPT:      {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_STORE_FULL:         {codes.ResourceExhausted, true},
+	perdurepb.Reason_REASON_SEQUENCE_GAP:       {codes.FailedPrecondition, true},
+	perdurepb.Reason_REASON_SEQUENCE_REUSED:    {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_RECEIPT_FORGOTTEN:  {codes.OutOfRange, false},
+	perdurepb.Reason_REASON_ABORTED:            {codes.Aborted, true},
+	perdurepb.Reason_REASON_SESSION_UNKNOWN:    {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_EPOCH_CHANGED:      {codes.DataLoss, false},
+	perdurepb.Reason_REASON_NOT_OWNER:          {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_FORCE_CLOSED:       {codes.Aborted, false},
+	perdurepb.Reason_REASON_DURABLE_DELETED:    {codes.NotFound, false},
+	perdurepb.Reason_REASON_ALREADY_SUBSCRIBED: {codes.AlreadyExists, false},
+	perdurepb.Reason_REASON_NOT_LEADER:         {codes.Unavailable, true},
+	perdurepb.Reason_REASON_NO_LEADER:          {codes.Unavailable, true},
+	perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN: {codes.Unavailable, true},
+	perdurepb.Reason_REASON_OVERLOADED:         {codes.ResourceExhausted, true},
+	perdurepb.Reason_REASON_STOPPING:           {codes.Unavailable, true},
+	perdurepb.Reason_REASON_OUTCOME_UNKNOWN:    {codes.Unknown, true},
+	perdurepb.Reason_REASON_CLIENT_TIMEOUT:     {codes.DeadlineExceeded, true},
+	perdurepb.Reason_REASON_CORRUPT:            {codes.DataLoss, true},
+	perdurepb.Reason_REASON_REALM_INVALID:      {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_REVISION_CONFLICT:  {codes.Aborted, false},
+	perdurepb.Reason_REASON_REALM_FORMING:      {codes.Unavailable, true},
+	perdurepb.Reason_REASON_INTERNAL:           {codes.Internal, false},
 }
 
 func (f *fault) proto() *perdurepb.Error {
 	return &perdurepb.Error{
-		Reason: f.reason, Message: f.text, Retryable: retryable[f.reason],
+		Reason: f.reason, Message: f.text, Retryable: natures[f.reason].retry,
 		Leader: f.leader, LastSequence: f.last, Problems: f.problems,
 	}
 }
 
 // GRPCStatus lets gRPC send the fault with its details.
 func (f *fault) GRPCStatus() *status.Status {
-	s := status.New(codesOf[f.reason], f.text)
+	s := status.New(natures[f.reason].code, f.text)
 	if detailed, err := s.WithDetails(f.proto()); err == nil {
 		return detailed
 	}

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/durable"
+	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/realm"
 	"github.com/perdure/perdure/realm/catalog"
 	"github.com/perdure/perdure/server/service"
@@ -43,15 +45,18 @@ type target struct {
 
 // resolve finds an endpoint and what it maps to.
 func (s *Server) resolve(endpoint string) (*target, error) {
+	if err := s.forming(); err != nil {
+		return nil, err
+	}
 	v := s.realm.view()
-	if v == nil || v.Revision == 0 {
-		if v == nil || !v.Founded {
-			return nil, faultf(perdurepb.Reason_REASON_REALM_FORMING, "the realm is not formed yet; waiting for %s", s.realm.waitingFor())
-		}
+	if v.Revision == 0 {
 		return nil, faultf(perdurepb.Reason_REASON_NO_SUCH_ENDPOINT, "there is no realm definition yet; apply one with perdure realm apply FILE")
 	}
 	e, ok := v.Endpoints[endpoint]
 	if !ok {
+		if err := message.ValidName(endpoint); err != nil {
+			return nil, fmt.Errorf("endpoint: %w", err)
+		}
 		return nil, faultf(perdurepb.Reason_REASON_NO_SUCH_ENDPOINT, "no endpoint %q in realm %s revision %d%s", endpoint, v.Realm.Name, v.Revision, suggestEndpoint(v, endpoint))
 	}
 	c, st := v.Store(e.StoreID)
@@ -94,6 +99,11 @@ func (s *Server) target(endpoint string, store uint64) (*target, error) {
 func (s *Server) notLeader(t *target) *fault {
 	leader := s.leader(t.cluster)
 	if leader == nil {
+		for _, h := range s.reconciler.of(t.cluster.ID) {
+			if errors.Is(h.err, cluster.ErrMayHaveForgotten) {
+				return faultf(perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN, "service %s of cluster %s takes no part, and server %s knows no leader: %v; it must be replaced; ask another server", h.name, t.cluster.Name, s.config.Name, h.err)
+			}
+		}
 		return faultf(perdurepb.Reason_REASON_NO_LEADER, "cluster %s has no leader that server %s knows of; try again, or another server", t.cluster.Name, s.config.Name)
 	}
 	f := faultf(perdurepb.Reason_REASON_NOT_LEADER, "server %s does not lead cluster %s; %s does", s.config.Name, t.cluster.Name, leader.Server)
@@ -118,9 +128,14 @@ func (s *Server) leader(c *catalog.ClusterView) *perdurepb.Leader {
 	return nil
 }
 
-// hintPatience is how long a stream waits for the next leader, which it names
-// when it ends: its client would only have to ask around.
-const hintPatience = 250 * time.Millisecond
+// How long a stream waits for the next leader, which it names when it ends: its
+// client would only have to ask around. After leadership was handed over there
+// is one for sure.
+const (
+	hintPatience     = 250 * time.Millisecond
+	handOverPatience = time.Second
+	hintEvery        = 5 * time.Millisecond
+)
 
 // asFaultAt gives an error of a stream its reason, and a leader hint where the
 // leader is the answer.
@@ -146,14 +161,18 @@ func (s *Server) nextLeader(c *catalog.ClusterView) *perdurepb.Leader {
 	if len(c.Services) < 2 {
 		return nil
 	}
-	for end := time.Now().Add(hintPatience); ; {
+	patience := hintPatience
+	if s.stopping() {
+		patience = handOverPatience
+	}
+	for end := time.Now().Add(patience); ; {
 		if l := s.leader(c); l != nil && l.Server != s.config.Name {
 			return l
 		}
 		if !time.Now().Before(end) {
 			return nil
 		}
-		time.Sleep(hintPatience / 50)
+		time.Sleep(hintEvery)
 	}
 }
 

@@ -179,7 +179,7 @@ func TestMessageSizeLimitIsLive(t *testing.T) {
 	p := n.mustPublisher("flights")
 	big := bodies(strings.Repeat("x", 60<<10))
 	p.stored(1, 1, big)
-	n.apply(strings.Replace(testRealm, "max_message_size: 64KiB", "max_message_size: 1KiB", 1))
+	n.apply(replace(t, testRealm, "max_message_size: 64KiB", "max_message_size: 1KiB"))
 	p.refused(2, 1, big, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE)
 	p.stored(2, 2, bodies("x"))
 }

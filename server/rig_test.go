@@ -1,16 +1,15 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,10 +22,23 @@ import (
 	"google.golang.org/grpc/status"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
-	"github.com/perdure/perdure/message"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain also checks, when all tests ran, that each reason was seen on the
+// wire by one of them.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" {
+			for reason := range natures {
+				if _, ok := produced.Load(reason); !ok {
+					fmt.Fprintf(os.Stderr, "no test produces %v\n", reason)
+					code = 1
+				}
+			}
+		}
+		os.Exit(code)
+	}))
+}
 
 // patience bounds what a test waits for on a loaded machine.
 const patience = 60 * time.Second
@@ -202,8 +214,8 @@ func reasonOf(t testing.TB, err error) *perdurepb.Error {
 	}
 	for _, d := range s.Details() {
 		if e, ok := d.(*perdurepb.Error); ok {
-			if s.Code() != codesOf[e.Reason] {
-				t.Errorf("%v came with code %v, want %v", e.Reason, s.Code(), codesOf[e.Reason])
+			if s.Code() != natures[e.Reason].code {
+				t.Errorf("%v came with code %v, want %v", e.Reason, s.Code(), natures[e.Reason].code)
 			}
 			checkError(t, e)
 			return e
@@ -217,7 +229,7 @@ func reasonOf(t testing.TB, err error) *perdurepb.Error {
 func checkError(t testing.TB, e *perdurepb.Error) {
 	t.Helper()
 	produced.Store(e.Reason, true)
-	if e.Message == "" || e.Retryable != retryable[e.Reason] {
+	if e.Message == "" || e.Retryable != natures[e.Reason].retry {
 		t.Errorf("error %v: message %q, retryable %v", e.Reason, e.Message, e.Retryable)
 	}
 }
@@ -232,220 +244,6 @@ func wantReason(t testing.TB, err error, want perdurepb.Reason) *perdurepb.Error
 		t.Fatalf("%v: %s, want %v", e.Reason, e.Message, want)
 	}
 	return e
-}
-
-// publishing is a raw publish stream.
-type publishing struct {
-	t      testing.TB
-	stream grpc.BidiStreamingClient[perdurepb.PublishRequest, perdurepb.PublishResponse]
-	opened *perdurepb.PublishOpened
-	next   []*perdurepb.PublishOutcome
-}
-
-// publisher opens a publish stream, and returns the error if it does not open.
-func (n *node) publisher(open *perdurepb.PublishOpen) (*publishing, error) {
-	n.t.Helper()
-	stream, err := n.messages.Publish(n.ctx())
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.Send(&perdurepb.PublishRequest{Open: open}); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	r, err := stream.Recv()
-	if err != nil {
-		return nil, err
-	}
-	return &publishing{t: n.t, stream: stream, opened: r.GetOpened()}, nil
-}
-
-func (n *node) mustPublisher(endpoint string) *publishing {
-	n.t.Helper()
-	p, err := n.publisher(&perdurepb.PublishOpen{Endpoint: endpoint})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return p
-}
-
-func (p *publishing) send(sequence uint64, attempt uint32, batch []byte) {
-	p.t.Helper()
-	if err := p.stream.Send(&perdurepb.PublishRequest{Sequence: sequence, Attempt: attempt, Batch: batch}); err != nil {
-		p.t.Fatalf("batch %d: %v", sequence, err)
-	}
-}
-
-// outcome waits for the next outcome.
-func (p *publishing) outcome() *perdurepb.PublishOutcome {
-	p.t.Helper()
-	for len(p.next) == 0 {
-		r, err := p.stream.Recv()
-		if err != nil {
-			p.t.Fatalf("publish stream: %v", err)
-		}
-		p.next = r.GetOutcomes()
-	}
-	o := p.next[0]
-	p.next = p.next[1:]
-	if o.Error != nil {
-		checkError(p.t, o.Error)
-	}
-	return o
-}
-
-// publish sends a batch and returns what became of it.
-func (p *publishing) publish(sequence uint64, attempt uint32, batch []byte) *perdurepb.PublishOutcome {
-	p.t.Helper()
-	p.send(sequence, attempt, batch)
-	o := p.outcome()
-	if o.Sequence != sequence || o.Attempt != attempt {
-		p.t.Fatalf("outcome of %d/%d, want %d/%d", o.Sequence, o.Attempt, sequence, attempt)
-	}
-	return o
-}
-
-func (p *publishing) stored(sequence uint64, attempt uint32, batch []byte) *perdurepb.PublishOutcome {
-	p.t.Helper()
-	o := p.publish(sequence, attempt, batch)
-	if o.Error != nil {
-		p.t.Fatalf("batch %d: %v", sequence, o.Error)
-	}
-	return o
-}
-
-func (p *publishing) refused(sequence uint64, attempt uint32, batch []byte, want perdurepb.Reason) *perdurepb.Error {
-	p.t.Helper()
-	o := p.publish(sequence, attempt, batch)
-	if o.Error.GetReason() != want {
-		p.t.Fatalf("batch %d: %v, want %v", sequence, o.Error, want)
-	}
-	return o.Error
-}
-
-// end reads until the stream ends, and returns why it did.
-func (p *publishing) end() error {
-	for {
-		if _, err := p.stream.Recv(); err != nil {
-			return err
-		}
-	}
-}
-
-// subscribing is a raw subscribe stream.
-type subscribing struct {
-	t      testing.TB
-	stream grpc.BidiStreamingClient[perdurepb.SubscribeRequest, perdurepb.SubscribeResponse]
-	opened *perdurepb.SubscribeOpened
-}
-
-func (n *node) subscriber(open *perdurepb.SubscribeOpen) (*subscribing, error) {
-	n.t.Helper()
-	stream, err := n.messages.Subscribe(n.ctx())
-	if err != nil {
-		return nil, err
-	}
-	if err := stream.Send(&perdurepb.SubscribeRequest{Open: open}); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	r, err := stream.Recv()
-	if err != nil {
-		return nil, err
-	}
-	return &subscribing{t: n.t, stream: stream, opened: r.GetOpened()}, nil
-}
-
-func (n *node) mustSubscriber(open *perdurepb.SubscribeOpen) *subscribing {
-	n.t.Helper()
-	s, err := n.subscriber(open)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return s
-}
-
-func (s *subscribing) say(m *perdurepb.SubscribeRequest) {
-	s.t.Helper()
-	if err := s.stream.Send(m); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// frame waits for the next frame that is no heartbeat.
-func (s *subscribing) frame() *perdurepb.SubscribeResponse {
-	s.t.Helper()
-	for {
-		r, err := s.stream.Recv()
-		if err != nil {
-			s.t.Fatalf("subscribe stream: %v", err)
-		}
-		if !r.GetHeartbeat() {
-			return r
-		}
-	}
-}
-
-// receive waits for n messages and returns their ids.
-func (s *subscribing) receive(n int) []uint64 {
-	s.t.Helper()
-	var ids []uint64
-	for len(ids) < n {
-		d := s.frame().GetDelivery()
-		if d == nil {
-			continue
-		}
-		for i := 0; i < len(d.GetIds()); i += 2 {
-			for id := d.Ids[i]; id <= d.Ids[i+1]; id++ {
-				ids = append(ids, id)
-			}
-		}
-	}
-	return ids
-}
-
-// settle settles and waits for the answer.
-func (s *subscribing) settle(m *perdurepb.Settle) *perdurepb.Error {
-	s.t.Helper()
-	s.say(&perdurepb.SubscribeRequest{Settle: m})
-	for {
-		if a := s.frame().GetSettled(); a.GetToken() == m.Token {
-			if a.Error != nil {
-				checkError(s.t, a.Error)
-			}
-			return a.Error
-		}
-	}
-}
-
-// end reads until the stream ends, and returns why it did.
-func (s *subscribing) end() error {
-	for {
-		if _, err := s.stream.Recv(); err != nil {
-			return err
-		}
-	}
-}
-
-// bodies is a batch of messages that are nothing but bodies.
-func bodies(texts ...string) []byte {
-	var b message.Builder
-	b.SetMaxMessageSize(message.HardMaxMessageSize)
-	for _, text := range texts {
-		if err := b.AddBody([]byte(text)); err != nil {
-			panic(err)
-		}
-	}
-	return b.AppendTo(nil, message.Options{})
-}
-
-// messagesOf is a batch of messages.
-func messagesOf(ms ...*message.Message) []byte {
-	var b message.Builder
-	for _, m := range ms {
-		if err := b.Add(m); err != nil {
-			panic(err)
-		}
-	}
-	return b.AppendTo(nil, message.Options{})
 }
 
 // freeAddresses returns addresses on which nobody listens at this moment.
@@ -478,31 +276,11 @@ func three(t testing.TB) []*node {
 	return nodes
 }
 
-// recount sets the number of messages in a batch's header, whose checksum then
-// holds.
-func recount(batch []byte, n uint32) []byte {
-	binary.LittleEndian.PutUint32(batch[4:], n)
-	end := message.HeaderSize - 4
-	binary.LittleEndian.PutUint32(batch[end:], crc32.Checksum(batch[:end], crc32.MakeTable(crc32.Castagnoli)))
-	return batch
-}
-
-// notUTF8 is a batch whose message has a header that is not UTF-8, with the
-// checksums of one that is well formed.
-func notUTF8(t testing.TB) []byte {
+// replace replaces what must be there.
+func replace(t testing.TB, s, from, to string) string {
 	t.Helper()
-	m := &message.Message{Headers: []message.Header{{Name: "note", Value: "QQQQ"}}}
-	b := messagesOf(m)
-	at := bytes.Index(b, []byte("QQQQ"))
-	if at < 0 {
-		t.Fatal("the header is not where it was")
+	if !strings.Contains(s, from) {
+		t.Fatalf("no %q", from)
 	}
-	b[at] = 0xff
-	h, err := message.ParseHeader(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	castagnoli := crc32.MakeTable(crc32.Castagnoli)
-	binary.LittleEndian.PutUint32(b[24:], crc32.Checksum(b[message.HeaderSize:message.HeaderSize+h.HeadLen], castagnoli))
-	return recount(b, uint32(h.Count))
+	return strings.Replace(s, from, to, 1)
 }

@@ -334,6 +334,9 @@ func (s *Server) close(ctx context.Context) error {
 	return errors.Join(append(errs, s.engines.close())...)
 }
 
+// stopPatience is how long streams have to end by themselves.
+const stopPatience = 2 * time.Second
+
 // stopGRPC waits for handlers, a little, then cuts them off.
 func (s *Server) stopGRPC(ctx context.Context) {
 	stopped := make(chan struct{})
@@ -345,7 +348,7 @@ func (s *Server) stopGRPC(ctx context.Context) {
 	case <-stopped:
 	case <-ctx.Done():
 		s.grpc.Stop()
-	case <-time.After(time.Second):
+	case <-time.After(stopPatience):
 		s.grpc.Stop()
 	}
 	<-stopped

@@ -186,14 +186,14 @@ func (s *Service) Unlead() {
 	for _, id := range sorted(s.durables) {
 		waiters = append(waiters, s.durables[id].waiters...)
 	}
+	for _, w := range waiters {
+		w.done(w.owner, true)
+	}
 	for _, id := range sorted(s.subs) {
 		s.subs[id].Ended(perdurepb.Reason_REASON_NOT_LEADER)
 	}
 	for _, id := range sorted(s.publishers) {
 		s.publishers[id].Ended(perdurepb.Reason_REASON_NOT_LEADER)
-	}
-	for _, w := range waiters {
-		w.done(w.owner, true)
 	}
 	clear(s.durables)
 	clear(s.subs)

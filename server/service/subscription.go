@@ -74,3 +74,6 @@ type Nack struct {
 	Range
 	Delay int64 // nanoseconds until it may be delivered again; 0 is at once
 }
+
+// Subscription returns a subscriber that is attached, nil if it is not.
+func (s *Service) Subscription(id uint64) *Subscription { return s.subs[id] }
