@@ -132,6 +132,9 @@ func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leadin
 	if r.applied > last {
 		return nil, fmt.Errorf("%w: group %d applied %d, its log ends at %d", ErrMayHaveForgotten, opts.Group, r.applied, last)
 	}
+	if hs.GetCommit() > last {
+		return nil, fmt.Errorf("%w: group %d knows entry %d to be committed, its log ends at %d", ErrMayHaveForgotten, opts.Group, hs.GetCommit(), last)
+	}
 	r.formed = last > 0
 	r.term = hs.GetTerm()
 	r.rn, err = raft.NewRawNode(&raft.Config{
@@ -174,10 +177,22 @@ func (r *Replica[R]) load() error {
 	return nil
 }
 
-// storage is the log as Raft reads it: a snapshot is the state as applied.
+// storage is the log as Raft reads it: a snapshot is the state as applied, and
+// what was applied is committed.
 type storage[R any] struct {
 	Log
 	r *Replica[R]
+}
+
+// InitialState gives the commit index at least what was applied: a checkpoint
+// may be written before the hard state that knows its last entries committed,
+// and survive a crash alone.
+func (s storage[R]) InitialState() (*pb.HardState, *pb.ConfState, error) {
+	hs, cs, err := s.Log.InitialState()
+	if err != nil || hs.GetCommit() >= s.r.applied {
+		return hs, cs, err
+	}
+	return &pb.HardState{Term: new(hs.GetTerm()), Vote: new(hs.GetVote()), Commit: new(s.r.applied)}, cs, nil
 }
 
 func (s storage[R]) Snapshot() (*pb.Snapshot, error) {
