@@ -28,18 +28,28 @@ func (l *Log) Append(w cluster.Write, done func()) {
 	e.appends.Add(1)
 	e.entries.Add(uint64(len(w.Entries)))
 	c.done = done
-	if e.queue != nil && (!c.empty() || l.pending.Load() > 0) {
-		c.sync = !c.empty()
+	switch {
+	case c.empty() && l.pending.Load() == 0:
+		done()
+	case e.queue != nil:
+		if c.sync = !c.empty(); c.empty() {
+			l.pending.Add(1) // it only waits for its turn
+		}
 		e.queue.add(c)
-		return
-	}
-	if !c.empty() {
-		l.pending.Add(1)
+	default:
 		e.shelf.commit([]*change{c}, true)
 		l.pending.Add(-1)
 		l.promise(c)
+		done()
 	}
-	done()
+}
+
+// expect counts a change that is not committed yet.
+func (l *Log) expect(c *change) {
+	l.pending.Add(1)
+	if c.edge != nil && l.engine.queue != nil {
+		l.edges.Add(1)
+	}
 }
 
 // promise notes what done is about to confirm.
@@ -84,6 +94,10 @@ func (l *Log) takeLocked(w cluster.Write) (c *change, cached int64) {
 		l.writeHard(c)
 	}
 	c.mark = l.mu.mark()
+	if !c.empty() {
+		// Before anybody can see the new view.
+		l.expect(c)
+	}
 	return c, l.mu.cache.bytes
 }
 

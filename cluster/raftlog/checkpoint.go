@@ -19,6 +19,7 @@ func (l *Log) Checkpoint(p cluster.Checkpoint) error {
 	l.engine.shelf.prepare(c)
 	if q := l.engine.queue; q != nil && l.pending.Load() > 0 {
 		// Behind the appends that wait, or it could survive them.
+		l.expect(c)
 		q.add(c)
 		return nil
 	}

@@ -89,7 +89,13 @@ func (s *engineSubject) open() {
 }
 
 func (s *engineSubject) Log() cluster.Log { return s.log }
-func (s *engineSubject) Settle()          { s.log.owed.Wait() }
+
+// Settle also waits for checkpoints that are queued: until they are written,
+// what they name dead may still be served.
+func (s *engineSubject) Settle() {
+	s.log.owed.Wait()
+	s.log.drain()
+}
 
 func (s *engineSubject) Reopen() cluster.Log {
 	s.t.Helper()

@@ -42,12 +42,8 @@ func newQueue(e *Engine) *queue {
 	return q
 }
 
-// add queues a change of a log behind the log's others.
+// add queues a change, which pending counts already, behind the log's others.
 func (q *queue) add(c *change) {
-	c.log.pending.Add(1)
-	if c.edge != nil {
-		c.log.edges.Add(1)
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(c.log.ops) == 0 {
