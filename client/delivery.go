@@ -9,58 +9,6 @@ import (
 	"github.com/perdure/perdure/message"
 )
 
-// chunk is one frame of deliveries. What follows link is guarded by the lock of
-// the subscription.
-type chunk struct {
-	sub      *Subscription
-	link     *subscribeLink
-	batch    message.Batch
-	ids      idRanges
-	stamp    int64
-	counted  []uint32 // positions with a count, ascending
-	ended    []uint32
-	possible []uint32
-	each     uint64 // credit in bytes that each message takes
-
-	settled []uint64 // a bit for each position
-	left    int      // positions without the bit
-	rest    uint64   // credit in bytes that is given back with the last
-	next    int      // position to hand out next
-	at      int      // its range in ids
-	id      message.ID
-}
-
-// mark sets the bit of a position, and reports whether it was not set before.
-func (c *chunk) mark(pos int) bool {
-	word, bit := &c.settled[pos/64], uint64(1)<<(pos%64)
-	if *word&bit != 0 {
-		return false
-	}
-	*word |= bit
-	c.left--
-	return true
-}
-
-func (c *chunk) marked(pos int) bool { return c.settled[pos/64]&(1<<(pos%64)) != 0 }
-
-// pop returns the next delivery that is not settled yet; false at the end.
-func (c *chunk) pop() (Delivery, bool) {
-	for c.next < c.batch.Count() {
-		d := Delivery{c: c, id: c.id, pos: c.next}
-		c.next++
-		if c.id < c.ids[c.at].last {
-			c.id++
-		} else if c.at+1 < len(c.ids) {
-			c.at++
-			c.id = c.ids[c.at].first
-		}
-		if !c.marked(d.pos) {
-			return d, true
-		}
-	}
-	return Delivery{}, false
-}
-
 // Delivery is one message that a subscription handed out. It is a small value;
 // copies are the same delivery. The first of Ack, AckSync, Nack and NackAfter
 // settles it; later calls do nothing.

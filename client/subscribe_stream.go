@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
-	"github.com/perdure/perdure/message"
 )
 
 // staleTerm is how long a server with a lower term than the last one counts as
@@ -305,40 +304,4 @@ func (s *Subscription) deliver(l *subscribeLink, frame *perdurepb.SubscribeRespo
 	s.mu.queue = append(s.mu.queue, c)
 	s.passOn()
 	return nil
-}
-
-// newChunk checks a frame of messages.
-func newChunk(s *Subscription, l *subscribeLink, frame *perdurepb.SubscribeResponse) (*chunk, error) {
-	batch, err := message.ParseBatch(frame.Batch)
-	if err != nil {
-		return nil, err
-	}
-	d := frame.Delivery
-	c := &chunk{
-		sub: s, link: l, batch: batch, stamp: d.Stamp,
-		counted: d.Counted, ended: d.Ended, possible: d.Possible,
-	}
-	count := uint64(0)
-	if len(d.Ids)%2 != 0 || len(d.Ids) == 0 {
-		return nil, fmt.Errorf("%w: %d ends of id ranges", message.ErrCorrupt, len(d.Ids))
-	}
-	c.ids = make(idRanges, 0, len(d.Ids)/2)
-	for i := 0; i < len(d.Ids); i += 2 {
-		r := idRange{message.ID(d.Ids[i]), message.ID(d.Ids[i+1])}
-		n := uint64(r.last-r.first) + 1
-		if r.last < r.first || n > message.MaxBatchMessages {
-			return nil, fmt.Errorf("%w: id range %d to %d", message.ErrCorrupt, r.first, r.last)
-		}
-		count += n
-		c.ids = append(c.ids, r)
-	}
-	if count != uint64(batch.Count()) {
-		return nil, fmt.Errorf("%w: %d ids for %d messages", message.ErrCorrupt, count, batch.Count())
-	}
-	c.id = c.ids[0].first
-	c.left = batch.Count()
-	c.settled = make([]uint64, (c.left+63)/64)
-	c.each = d.Bytes / count
-	c.rest = d.Bytes % count
-	return c, nil
 }
