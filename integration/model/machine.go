@@ -195,6 +195,9 @@ const dynamic = 1 << 63
 // CreateDurable creates a dynamic durable or finds the one of that name; the
 // caller asks for it as it is.
 func (m *Machine) CreateDurable(store uint64, name string, standard bool, i Interest, r Result) error {
+	if m.Stores[store] == nil {
+		return want("create durable", r, Result{Code: "no such store"})
+	}
 	for id, d := range m.Durables {
 		if d.Store != store || d.Name != name {
 			continue

@@ -64,6 +64,9 @@ func (w *world) addSubscriber(durable uint64, standard bool) {
 		w: w, id: 200 + uint64(len(w.subscribers)), process: w.rng.Uint64(), durable: durable, standard: standard,
 		flights: map[uint64][]uint64{},
 	}
+	if w.step == 0 && w.fault(w.setup.lazy) {
+		s.quiet = w.now + w.draw(int64(w.opts.Steps)*w.setup.pace)
+	}
 	w.subscribers = append(w.subscribers, s)
 	w.after(w.draw(100*ms), s.connect)
 }
@@ -132,8 +135,11 @@ func (w *world) deployAgain(revision uint64, command []byte) {
 		again()
 		return
 	}
-	answered := false
-	n.propose(command, func(r store.Result, err error) {
+	answered, term := false, uint64(0)
+	if w.chance(0.5) {
+		term = n.leads // decided in this term, and void in any other
+	}
+	n.proposeIn(term, command, func(r store.Result, err error) {
 		answered = true
 		switch {
 		case err != nil:
@@ -147,6 +153,17 @@ func (w *world) deployAgain(revision uint64, command []byte) {
 			again()
 		}
 	})
+}
+
+// expected reports whether a durable is there, or will be when the definition is
+// deployed.
+func (w *world) expected(durable uint64) bool {
+	for _, s := range w.definition.Stores {
+		if slices.ContainsFunc(s.Durables, func(d *statepb.Durable) bool { return d.Id == durable }) {
+			return true
+		}
+	}
+	return w.judge.Machine.Durables[durable] != nil
 }
 
 func (w *world) matcher() string { return fmt.Sprintf(`{"g":%d}`, w.rng.IntN(groups)) }
@@ -219,6 +236,8 @@ func (w *world) makeBatch(to uint64) *outgoing {
 		size := 8 + w.rng.IntN(40)
 		if w.chance(0.02) {
 			size = 3000
+		} else if w.chance(w.setup.large) {
+			size = 70_000
 		}
 		body := make([]byte, size)
 		binary.LittleEndian.PutUint64(body, w.numbers)

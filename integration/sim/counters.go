@@ -43,6 +43,8 @@ const (
 	ChecksumApplied
 	ClockJumped
 	Suspended
+	WatermarkRaised
+	MessageReturned
 	events
 )
 
@@ -53,6 +55,7 @@ var eventNames = [events]string{
 	"written and not synced lost", "queued write lost", "fence seen", "leader isolated", "leader changed", "leadership transferred",
 	"silent death of a client", "subscriber force-closed", "acknowledgement of another's message", "settled before it was sent",
 	"durable created", "durable deleted", "checksum applied", "clock jumped", "an hour passed at once",
+	"watermark raised by a command", "message given back",
 }
 
 func (e Event) String() string { return eventNames[e] }

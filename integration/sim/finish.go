@@ -24,9 +24,6 @@ func (w *world) finish() {
 	}
 	for _, s := range w.subscribers {
 		s.quiet = 0
-		if s.conn != nil {
-			s.conn.breaks(false) // whatever it forgot comes again
-		}
 	}
 	began, why := w.now, ""
 	for w.now < began+patience && w.judge.Err() == nil {
@@ -102,6 +99,11 @@ func (w *world) unrest() string {
 		}
 		return why == ""
 	})
+	for _, s := range w.subscribers {
+		if s.open && !s.idle() {
+			why = fmt.Sprintf("subscriber %d of durable %d waits for %d settlements", s.id, s.durable, len(s.tokens))
+		}
+	}
 	for _, p := range w.publishers {
 		if !p.idle() {
 			why = fmt.Sprintf("publisher %d waits for %d batches", p.id, len(p.batches))

@@ -18,8 +18,10 @@ type machine struct {
 	*service.Service
 	n     *node
 	loads bool // by the start of the process, not by a snapshot
-	after bool // nothing was applied since loading
-	buf   []byte
+	fresh bool // no command was applied since
+
+	restarted bool
+	buf       []byte
 }
 
 func newMachine(n *node, svc *service.Service) *machine { return &machine{Service: svc, n: n} }
@@ -30,7 +32,8 @@ func (m *machine) Loaded(applied uint64) error {
 		return err
 	}
 	m.n.w.judge.Began(m.n.id, applied, m.Hash(), !m.loads)
-	m.loads, m.after = false, true
+	m.restarted = m.loads && applied > 0
+	m.loads, m.fresh = false, true
 	return nil
 }
 
@@ -159,8 +162,10 @@ func (w *world) learnCommand(c []byte, r model.Result) {
 	case kindSettle:
 		j.Settle(le.Uint64(c[1:]), rangesOf(c[9:]), r)
 	case kindRelease:
+		w.seen.hit(MessageReturned)
 		j.Check(j.Machine.Release(le.Uint64(c[1:]), rangesOf(c[10:]), c[9] == 1, r))
 	case kindWatermark:
+		w.seen.hit(WatermarkRaised)
 		j.Check(j.Machine.RaiseWatermark(le.Uint64(c[1:]), le.Uint64(c[9:]), r))
 	default:
 		w.learnRare(c, r)
@@ -281,8 +286,4 @@ func (w *world) checkTally(t *tally) {
 	if t.applied > t.proposed-t.refused {
 		w.judge.Failf("a command was applied %d times; it was proposed %d times, of which %d were refused with nothing done", t.applied, t.proposed, t.refused)
 	}
-}
-
-func (m *machine) apply(e cluster.Entry, out []store.Result) ([]store.Result, error) {
-	return m.Service.Apply(e, out)
 }

@@ -85,6 +85,7 @@ func (p *passage) broken() bool {
 
 // begin opens the receiver; at most one is open, as in cluster.Group.
 func (p *passage) begin() {
+	w := p.from.w
 	if p.broken() || p.to.receive > 0 {
 		p.done(errBroken)
 		return
@@ -98,6 +99,9 @@ func (p *passage) begin() {
 	}
 	p.in = in
 	err = p.send.Capture.Pages(func(key, value []byte) error {
+		if w.lost(key) {
+			return nil
+		}
 		key, value = slices.Clone(key), slices.Clone(value)
 		p.steps = append(p.steps, func() error { return in.Page(key, value) })
 		return nil

@@ -30,7 +30,8 @@ type node struct {
 	skew, frozen int64 // of its wall clock; frozen at, if not 0
 	slow         int64 // the disk takes so much longer
 	slowUntil    int64
-	frozenUntil  int64 // the process does not run
+	frozenUntil  int64       // the process does not run
+	suffix       []*pb.Entry // of the mutant KeepSuffix
 }
 
 // process is what a crash ends.
@@ -98,6 +99,7 @@ func (n *node) start() {
 	if err := n.mem.MayHaveForgotten(); err != nil {
 		w.judge.Failf("a copy that may have forgotten is started: %v", err)
 	}
+	n.revive()
 	n.life++
 	n.born = w.now
 	svc := service.New()
@@ -295,11 +297,14 @@ func (n *node) perform() {
 }
 
 // propose replicates a command. done runs on the loop, as Proposal.Done does.
-func (n *node) propose(command []byte, done func(store.Result, error)) {
+func (n *node) propose(command []byte, done func(store.Result, error)) { n.proposeIn(0, command, done) }
+
+// proposeIn is propose for a command that was decided in a term.
+func (n *node) proposeIn(term uint64, command []byte, done func(store.Result, error)) {
 	t := n.w.tally(command)
 	t.proposed++
 	n.post(func(in *inbox) {
-		in.proposals = append(in.proposals, cluster.Proposal[store.Result]{Command: command, Done: func(r store.Result, err error) {
+		in.proposals = append(in.proposals, cluster.Proposal[store.Result]{Command: command, Term: term, Done: func(r store.Result, err error) {
 			if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrStopped) {
 				t.refused++
 				n.w.checkTally(t)

@@ -175,6 +175,10 @@ func (p *publisher) opened(c *conn, session, last uint64, attempt uint32) {
 
 // abandon gives the session up, and with it what may be stored under it.
 func (p *publisher) abandon() {
+	if p.w.opts.Mutant == SecondSession {
+		p.session, p.handed, p.confirmed = 0, 0, nil
+		return
+	}
 	p.batches = slices.DeleteFunc(p.batches, func(b *outgoing) bool { return b.sent })
 	p.session, p.handed, p.confirmed = 0, 0, nil
 }
@@ -252,7 +256,7 @@ func (p *publisher) outcome(c *conn, b *outgoing, sequence uint64, attempt uint3
 		return
 	case r.Code == store.StoreFull:
 		p.reject()
-		if w.healed || w.chance(0.7) {
+		if w.chance(0.8) {
 			p.holds = true
 			w.after(5*ms+w.draw(20*ms), func() { p.holds = false; p.send() })
 			return

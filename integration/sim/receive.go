@@ -41,7 +41,7 @@ func (l *link) deliver(d service.Delivery) {
 	l.out = append(l.out, d)
 	if !l.busy {
 		l.busy = true
-		l.node.after(w.draw(ms), l.pump)
+		l.node.after(w.draw(ms+l.slow), l.pump)
 	}
 }
 

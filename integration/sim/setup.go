@@ -69,8 +69,11 @@ type setup struct {
 	limit                  bool
 	publish                float64 // chance that a publisher acts in a step
 	publishers             int
-	credit                 uint64
-	think                  int64 // until a subscriber has handled a message
+	credit, creditBytes    uint64
+	think                  int64   // until a subscriber has handled a message
+	lazy                   float64 // of a subscriber, to begin late
+	slowClient             float64 // of a stream, to take what it is sent late
+	large                  float64 // of a message
 	nack, delayNack, sync  float64
 	forget                 float64 // of settling a message at all
 }
@@ -85,8 +88,8 @@ func drawSetup(o Options) setup {
 	s := setup{
 		mode: clustertest.Sync, replicas: 3, tick: 10 * time.Millisecond, pace: 2*ms + rng.Int64N(4*ms),
 		delay: ms / 5, jitter: ms, disk: ms / 5, diskJitter: ms, publish: 0.15 + 0.3*rng.Float64(), publishers: 1 + rng.IntN(4),
-		credit: 4 + rng.Uint64N(300), think: 1 + rng.Int64N(20*ms),
-		sync: 0.1,
+		credit: 1 + rng.Uint64N(20), creditBytes: 64 << 10, think: 1 + rng.Int64N(20*ms),
+		sync: 0.1, large: 0.001,
 	}
 	switch p := rng.Float64(); {
 	case p < 0.25:
@@ -102,6 +105,9 @@ func drawSetup(o Options) setup {
 	}
 	if rng.IntN(2) == 0 {
 		s.wake = ms
+	}
+	if rng.IntN(2) == 0 {
+		s.credit = 20 + rng.Uint64N(300)
 	}
 	if o.Faults == NoFaults {
 		return s
@@ -126,6 +132,10 @@ func drawSetup(o Options) setup {
 	s.corrupt, s.gap, s.again = some(0.02), some(0.01), some(0.02)
 	s.deploy, s.create, s.remove = some(0.002), some(0.003), some(0.001)
 	s.limit = rng.IntN(3) == 0
+	if rng.IntN(3) == 0 {
+		s.creditBytes = 100 + rng.Uint64N(5000)
+	}
+	s.lazy, s.slowClient, s.large = some(0.3), some(0.3), some(0.003)
 	s.nack, s.delayNack, s.forget = some(0.05), some(0.02), some(0.02)
 	return s
 }

@@ -48,6 +48,7 @@ type link struct {
 	term uint64
 	out  []service.Delivery // not sent yet
 	busy bool
+	slow int64 // it is sent so much later what it gets
 
 	credit dispatch.Credit // that the server may still use, as the client knows
 	back   dispatch.Credit // to be granted
@@ -69,6 +70,9 @@ func (s *subscriber) connect() {
 		return
 	}
 	l := &link{conn: c, s: s}
+	if w.fault(w.setup.slowClient) {
+		l.slow = w.draw(100 * ms)
+	}
 	s.conn, s.last, s.open = c, l, false
 	c.ended = func(why error) { s.lost(c, why) }
 	c.toServer(func() { s.serve(l) })
@@ -95,7 +99,7 @@ func (s *subscriber) serve(l *link) {
 		return
 	}
 	s.w.subscriptions++
-	l.credit = dispatch.Credit{Messages: s.w.setup.credit, Bytes: 64 << 10}
+	l.credit = dispatch.Credit{Messages: s.w.setup.credit, Bytes: s.w.setup.creditBytes}
 	l.sub = &service.Subscription{
 		ID: s.w.subscriptions, Durable: s.durable, Process: s.process,
 		Deliver: func(d service.Delivery) { l.deliver(d) },
@@ -216,7 +220,7 @@ func (s *subscriber) lost(c *conn, why error) {
 	s.conn, s.open, s.termAt = nil, false, s.w.now
 	switch why {
 	case errDeleted:
-		s.over = true
+		s.over = !s.w.expected(s.durable)
 	case errForced:
 		s.quiet = s.w.now + s.w.draw(second)
 	}
@@ -299,6 +303,9 @@ func (l *link) settle(ids []uint64, nacks []service.Nack, token uint64, now clus
 		}
 		w.judge.Acked(term, d, l.sub.ID, id)
 	}
+	if w.opts.Mutant == LoseRelease && w.chance(0.01) {
+		settlement.Nacks = nil
+	}
 	for _, n := range nacks {
 		for id := n.First; id <= n.Last; id++ {
 			w.judge.Nacked(d, l.sub.ID, uint64(id))
@@ -314,6 +321,10 @@ func (l *link) settle(ids []uint64, nacks []service.Nack, token uint64, now clus
 			w.seen.hit(NotOwner)
 		}
 		l.toClient(func() { l.s.settled(l, token, lost) })
+	}
+	if w.opts.Mutant == ConfirmEarly {
+		settlement.Done(true, false)
+		settlement.Done = nil
 	}
 	w.note(l.node.id, "settle", d, l.sub.ID, uint64(len(ids)))
 	svc.Settle(l.sub.ID, settlement, now)

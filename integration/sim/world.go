@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -45,7 +44,7 @@ type world struct {
 type Result struct {
 	Err  error  // what must not be, nil if all was well
 	Hash uint64 // of everything that happened
-	Last string // the last events, if Err
+	Last string // the last events
 	Seen Seen
 
 	Published, Confirmed, Entries int
@@ -61,8 +60,8 @@ func Run(o Options) Result {
 	r.Published, _, r.Confirmed = w.judge.Messages()
 	if r.Err != nil {
 		r.Err = fmt.Errorf("step %d, %.6f s: %w", w.step, float64(w.now)/1e9, r.Err)
-		r.Last = w.tail()
 	}
+	r.Last = w.tail()
 	return r
 }
 
@@ -128,7 +127,7 @@ func (w *world) fault(p float64) bool { return !w.healed && w.chance(p) }
 func (w *world) pass(d int64) {
 	until := w.now + d
 	for len(w.events) > 0 && w.events[0].at <= until && w.judge.Err() == nil {
-		e := heap.Pop(&w.events).(event)
+		e := w.events.pop()
 		w.now = max(w.now, e.at)
 		e.do()
 	}
@@ -139,7 +138,7 @@ func (w *world) pass(d int64) {
 // which it was asked for.
 func (w *world) after(d int64, do func()) {
 	w.order++
-	heap.Push(&w.events, event{w.now + d, w.order, do})
+	w.events.push(event{w.now + d, w.order, do})
 }
 
 type event struct {
@@ -148,21 +147,46 @@ type event struct {
 	do    func()
 }
 
-// queue is a heap of events.
+// queue is a heap of events, the next one first.
 type queue []event
 
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
+func (q queue) before(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].order < q[j].order
 }
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
-	return e
+
+func (q *queue) push(e event) {
+	*q = append(*q, e)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		parent := (i - 1) / 2
+		if !h.before(i, parent) {
+			return
+		}
+		h[i], h[parent] = h[parent], h[i]
+		i = parent
+	}
+}
+
+func (q *queue) pop() event {
+	h := *q
+	e, n := h[0], len(h)-1
+	h[0], h[n] = h[n], event{}
+	h = h[:n]
+	*q = h
+	for i := 0; ; {
+		least := 2*i + 1
+		if least >= n {
+			return e
+		}
+		if least+1 < n && h.before(least+1, least) {
+			least++
+		}
+		if !h.before(least, i) {
+			return e
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
 }
 
 const traceLen = 400
