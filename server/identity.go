@@ -63,7 +63,11 @@ func openIdentity(dir, name string) (*identity, error) {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	id := &identity{}
-	if err := json.Unmarshal(data, id); err != nil {
+	err = json.Unmarshal(data, id)
+	if err == nil && id.Install == 0 {
+		err = errors.New("it has no install number")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("data: %s is damaged: %w; restore it from a backup of the directory, or start with an empty directory", path, err)
 	}
 	if id.Name != name {
