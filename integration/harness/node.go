@@ -231,17 +231,27 @@ func (n *Node) LogText() string {
 	return string(text)
 }
 
-// DiskBytes is what the files of the data directory take on the disk.
+// DiskBytes is what the data directory takes on the disk, with what files have
+// reserved.
 func (n *Node) DiskBytes() int64 {
-	var total int64
-	_ = filepath.WalkDir(n.Data, func(path string, d os.DirEntry, err error) error {
+	return n.files(func(info os.FileInfo) int64 {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return st.Blocks * 512
+		}
+		return info.Size()
+	})
+}
+
+// FileBytes is what is in the files of the data directory.
+func (n *Node) FileBytes() int64 { return n.files(os.FileInfo.Size) }
+
+func (n *Node) files(size func(os.FileInfo) int64) (total int64) {
+	_ = filepath.WalkDir(n.Data, func(_ string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil // files go while a server runs
 		}
 		if info, err := d.Info(); err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				total += st.Blocks * 512
-			}
+			total += size(info)
 		}
 		return nil
 	})
