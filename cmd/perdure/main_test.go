@@ -28,6 +28,10 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Values[runningDevs] = new([]*devProcess)
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     codeCommand,
 			"dev":      devCommand,
@@ -83,7 +87,8 @@ func devCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	ts.Check(log.Close())
 	p := &devProcess{cmd, output}
-	running[ts] = append(running[ts], p)
+	running := ts.Value(runningDevs).(*[]*devProcess)
+	*running = append(*running, p)
 	ts.Defer(func() {
 		_ = p.cmd.Process.Kill() // it may have ended as it should
 		_ = p.cmd.Wait()
@@ -103,18 +108,18 @@ func devCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("dev ended before it was ready: %s", text)
 }
 
-// running holds the devs of each script; the scripts themselves run one after
-// the other where they use it.
-var running = map[*testscript.TestScript][]*devProcess{}
+// runningDevs is the key of a script's devs: a *[]*devProcess.
+const runningDevs = "running devs"
 
 // stopDevCommand ends the last dev of the script the way Ctrl-C does.
 func stopDevCommand(ts *testscript.TestScript, neg bool, args []string) {
-	list := running[ts]
-	if neg || len(args) != 0 || len(list) == 0 {
+	running := ts.Value(runningDevs).(*[]*devProcess)
+	if neg || len(args) != 0 || len(*running) == 0 {
 		ts.Fatalf("usage: stop-dev, after dev")
 	}
-	p := list[len(list)-1]
-	running[ts] = list[:len(list)-1]
+	last := len(*running) - 1
+	p := (*running)[last]
+	*running = (*running)[:last]
 	ts.Check(p.cmd.Process.Signal(syscall.SIGINT))
 	if err := p.cmd.Wait(); err != nil {
 		ts.Fatalf("dev ended with %v", err)
