@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/message"
 )
 
 // syncEvery is how often a subscriber waits for the confirmation of an
@@ -25,7 +26,7 @@ type consumed struct {
 	got        map[uint32][]byte // how often a message came, up to 255, by publisher
 	settled    map[uint32][]bool // acknowledged, and that was confirmed
 	next       map[uint32]uint64 // above the sequence of the newest first delivery
-	lastID     uint64            // of first deliveries
+	lastID     message.ID        // of first deliveries
 	deliveries uint64
 	distinct   uint64
 	counted    uint64 // deliveries with a count
@@ -132,7 +133,7 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 	h.mu.Lock()
 	if err != nil {
 		h.problem(d.store, "durable %s of %s delivered what nobody published: id %v: %v", d.name, d.store, delivery.ID(), err)
-	} else if why := d.note(index, sequence, delivery); why != "" {
+	} else if why := d.note(index, sequence, delivery.ID(), delivery.DeliveryCount()); why != "" {
 		h.problem(d.store, "durable %s of %s, message %d of publisher %d, id %v, count %d: %s", d.name, d.store, sequence, index, delivery.ID(), delivery.DeliveryCount(), why)
 	}
 	h.mu.Unlock()
@@ -148,8 +149,9 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 	}
 }
 
-// note records a delivery and says what is wrong with it. The lock is held.
-func (d *consumed) note(index uint32, sequence uint64, delivery client.Delivery) string {
+// note records a delivery with its count and says what is wrong with it. The
+// lock is held.
+func (d *consumed) note(index uint32, sequence uint64, id message.ID, count int) string {
 	h := d.h
 	if int(index) >= len(h.publishers) || sequence >= uint64(len(h.publishers[index].outcomes)) {
 		return "nobody published that"
@@ -161,9 +163,9 @@ func (d *consumed) note(index uint32, sequence uint64, delivery client.Delivery)
 	if p.store != d.store {
 		return "it was published to store " + p.store
 	}
-	h.slot(d.store, delivery.ID(), p, sequence, "delivery")
+	h.slot(d.store, id, p, sequence, "delivery")
 	d.deliveries++
-	if delivery.DeliveryCount() > 0 {
+	if count > 0 {
 		d.counted++
 	}
 	d.got[index] = grow(d.got[index], sequence)
@@ -175,7 +177,7 @@ func (d *consumed) note(index uint32, sequence uint64, delivery client.Delivery)
 		switch settled := d.settled[index]; {
 		case d.kind == client.KindStandard && sequence < uint64(len(settled)) && settled[sequence]:
 			return "it was acknowledged, which was confirmed, and it came again"
-		case delivery.DeliveryCount() == 0 && d.kind == client.KindStandard:
+		case count == 0 && d.kind == client.KindStandard:
 			return "it came before, and its count is 0"
 		}
 		return ""
@@ -184,10 +186,9 @@ func (d *consumed) note(index uint32, sequence uint64, delivery client.Delivery)
 	if d.kind != client.KindStandard {
 		return ""
 	}
-	id := uint64(delivery.ID())
 	wrong := ""
 	if sequence < d.next[index] || id <= d.lastID {
-		wrong = fmt.Sprintf("out of order: after message %d of its publisher, id %d", d.next[index]-1, d.lastID)
+		wrong = fmt.Sprintf("out of order: after message %d of its publisher, id %v", int64(d.next[index])-1, d.lastID)
 	}
 	d.next[index], d.lastID = sequence+1, id
 	return wrong
