@@ -18,11 +18,14 @@ import (
 
 var keep = flag.String("keep", "", "directory that keeps the servers' data and logs of each test")
 
-// Fleet is a realm's core servers on this machine, named s1, s2 and so on.
+// Fleet is the servers of a realm on this machine: those that keep the realm,
+// named s1, s2 and so on, and auxiliary ones.
 type Fleet struct {
 	Nodes []*Node
 
 	t        testing.TB
+	dir      string
+	core     string
 	tolerate []string // what errors in logs may say
 }
 
@@ -37,20 +40,39 @@ func New(t testing.TB, size int) *Fleet {
 			t.Fatal(err)
 		}
 	}
-	f := &Fleet{t: t}
-	addrs := FreeAddresses(t, 3*size)
+	f := &Fleet{t: t, dir: dir}
+	var core []string
 	for i := range size {
-		name := fmt.Sprintf("s%d", i+1)
-		f.Nodes = append(f.Nodes, &Node{
-			Name: name, Client: addrs[3*i], Peer: addrs[3*i+1], Ops: addrs[3*i+2],
-			Data: filepath.Join(dir, name), Log: filepath.Join(dir, name+".log"), t: t,
-		})
+		n := f.add(fmt.Sprintf("s%d", i+1))
+		core = append(core, n.Name+"="+n.Peer)
 	}
+	f.core = strings.Join(core, ",")
 	for _, n := range f.Nodes {
-		n.core = f.Core()
+		n.core = f.core
 	}
 	t.Cleanup(f.end)
 	return f
+}
+
+// add lays out one more server.
+func (f *Fleet) add(name string) *Node {
+	addrs := FreeAddresses(f.t, 3)
+	n := &Node{
+		Name: name, Client: addrs[0], Peer: addrs[1], Ops: addrs[2], core: f.core, t: f.t,
+		Data: filepath.Join(f.dir, name), Log: filepath.Join(f.dir, name+".log"),
+	}
+	f.Nodes = append(f.Nodes, n)
+	return n
+}
+
+// Auxiliary starts one more server, which does not keep the realm, and waits
+// until it is ready. Clients are told of it by the others only.
+func (f *Fleet) Auxiliary(name string) *Node {
+	f.t.Helper()
+	n := f.add(name)
+	n.Start()
+	n.Ready()
+	return n
 }
 
 // Start starts size servers, waits until they are ready, and applies a realm
@@ -75,13 +97,7 @@ func (f *Fleet) StartAll() {
 }
 
 // Core is the list of core servers, as every server is given it.
-func (f *Fleet) Core() string {
-	list := make([]string, len(f.Nodes))
-	for i, n := range f.Nodes {
-		list[i] = n.Name + "=" + n.Peer
-	}
-	return strings.Join(list, ",")
-}
+func (f *Fleet) Core() string { return f.core }
 
 // Connect is what clients connect to.
 func (f *Fleet) Connect() string {
