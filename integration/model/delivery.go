@@ -5,6 +5,8 @@ type deliveries struct {
 	store   uint64
 	records []record // of id i at i-1
 	first   uint64   // the highest id that was ever dispatched
+	attach  uint64   // of a standard durable: the newest attachment that got anything
+	term    uint64   // in which it did
 }
 
 // record is one message on one durable.
@@ -53,6 +55,7 @@ func (j *Judge) known(durable, id uint64) *record {
 // Dispatch is a message handed to a subscription by the leader of a term.
 type Dispatch struct {
 	Term, Durable, Subscription, ID uint64
+	Attach                          uint64 // of a standard durable: number of the attachment
 	Ended, Possible                 uint32
 }
 
@@ -63,6 +66,7 @@ func (j *Judge) Dispatched(d Dispatch) (again bool) {
 		j.Failf("phantom: durable %d hands out %d, which it does not want", d.Durable, d.ID)
 		return false
 	}
+	j.newest(d)
 	sum := d.Ended + d.Possible
 	switch {
 	case r.holder != 0 && r.holderTerm == d.Term:
@@ -93,6 +97,18 @@ func (j *Judge) Dispatched(d Dispatch) (again bool) {
 	}
 	h[hold{d.Durable, d.ID}] = struct{}{}
 	return again
+}
+
+// newest checks that of the holders of a standard durable the newest gets what
+// there is.
+func (j *Judge) newest(d Dispatch) {
+	x := j.durables[d.Durable]
+	if d.Term >= x.term && d.Attach < x.attach {
+		j.Failf("holder: %d of durable %d goes to attachment %d in term %d, and attachment %d had something in term %d", d.ID, d.Durable, d.Attach, d.Term, x.attach, x.term)
+	}
+	if d.Attach >= x.attach {
+		x.attach, x.term = d.Attach, max(x.term, d.Term)
+	}
 }
 
 // Left says that a subscription is over: it holds nothing any more.

@@ -178,6 +178,11 @@ func TestJudge(t *testing.T) {
 			s.dispatch(audit, 10, 2)
 			s.dispatch(audit, 10, 1)
 		}},
+		{"an older holder", "holder", func(s *story) {
+			s.publish(s.batch(2, 1), 1, 1)
+			s.Dispatched(Dispatch{Term: term, Durable: audit, Subscription: 11, Attach: 2, ID: 1})
+			s.Dispatched(Dispatch{Term: term, Durable: audit, Subscription: 10, Attach: 1, ID: 2})
+		}},
 		{"settled by nobody", "nobody acknowledged", func(s *story) {
 			s.publish(s.batch(1, 1), 1, 1)
 			s.Settle(audit, []Range{{1, 1}}, Result{Code: "ok", Durable: audit})

@@ -182,7 +182,27 @@ func (m *Machine) Deploy(revision uint64, stores []Definition, r Result) error {
 			m.drop(id)
 		}
 	}
+	for id := range m.Stores {
+		if !slices.ContainsFunc(stores, func(s Definition) bool { return s.ID == id }) {
+			m.dropStore(id)
+		}
+	}
 	return want("deploy", r, Result{Code: "ok"})
+}
+
+// dropStore deletes a store and everything in it.
+func (m *Machine) dropStore(id uint64) {
+	for k, d := range m.Durables {
+		if d.Store == id {
+			delete(m.Durables, k)
+		}
+	}
+	for k, x := range m.sessions {
+		if x.store == id {
+			delete(m.sessions, k)
+		}
+	}
+	delete(m.Stores, id)
 }
 
 func newDurable(store uint64, name string, i Interest, standard bool) *Durable {

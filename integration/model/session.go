@@ -73,6 +73,13 @@ func (m *Machine) Publish(p Publish, r Result) (a *Accepted, err error) {
 	if s == nil {
 		return nil, want("publish", r, Result{Code: "no such store", Session: p.Session})
 	}
+	if p.Session == 0 { // nobody remembers: everything is new
+		r0 := m.accept(s, p)
+		if r0.Code == "ok" {
+			a = &Accepted{Batch: p.Batch, Store: p.Store, First: r0.First}
+		}
+		return a, want("publish", r, r0)
+	}
 	x := m.sessions[p.Session]
 	if x == nil || x.store != p.Store {
 		return nil, want("publish", r, Result{Code: "session unknown", Session: p.Session})

@@ -2,12 +2,14 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/integration/model"
 	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/store"
@@ -31,20 +33,28 @@ type clients struct {
 	revision      uint64
 	definition    statepb.Deploy
 	created       int
-	deploying     bool
+	poisoned      map[string]bool
 	builder       message.Builder
 }
 
 // openClients makes the publishers and subscribers of a run. They come to life
 // with its first steps.
 func (w *world) openClients() {
-	w.batches = map[uint64]*model.Batch{}
+	w.batches, w.poisoned = map[uint64]*model.Batch{}, map[string]bool{}
 	w.define()
 	w.deployNow()
 	id := uint64(100)
 	for i := range w.setup.publishers {
 		id++
-		w.publishers = append(w.publishers, &publisher{w: w, id: id, store: uint64(1 + i%2), first: 1, most: 1 + w.rng.IntN(8)})
+		p := &publisher{w: w, id: id, store: uint64(1 + i%2), first: 1, most: 1 + w.rng.IntN(8)}
+		if w.chance(0.2) {
+			p.most = 64
+		}
+		w.publishers = append(w.publishers, p)
+	}
+	if w.setup.dropStore {
+		w.publishers = append(w.publishers, &publisher{w: w, id: id + 1, store: passing, first: 1, most: 4})
+		w.after(w.draw(int64(w.opts.Steps)*w.setup.pace), w.dropStore)
 	}
 	for _, s := range w.definition.Stores {
 		for _, d := range s.Durables {
@@ -82,7 +92,11 @@ func (w *world) define() {
 		}
 		return d
 	}
-	for i := range 2 {
+	stores := 2
+	if w.setup.dropStore {
+		stores = passing
+	}
+	for i := range stores {
 		s := &statepb.Store{Id: uint64(i + 1), Name: fmt.Sprintf("store-%d", i+1)}
 		s.Durables = append(s.Durables, durable("audit", kindStandard), durable("delays", kindShared))
 		if w.chance(0.5) {
@@ -97,6 +111,61 @@ func (w *world) define() {
 		w.definition.Stores = append(w.definition.Stores, s)
 	}
 	w.created = int(next)
+}
+
+// passing is the id of a store that may be there only for a while.
+const passing = 3
+
+// dropStore deletes a store, with everything in it and everybody at it.
+func (w *world) dropStore() {
+	if w.healed {
+		return
+	}
+	w.definition.Stores = w.definition.Stores[:passing-1]
+	w.publishers = slices.DeleteFunc(w.publishers, func(p *publisher) bool {
+		if p.store == passing {
+			p.over = true
+		}
+		return p.over
+	})
+	w.deployNow()
+	w.seen.hit(StoreDropped)
+}
+
+// poison proposes what no client would.
+func (w *world) poison() {
+	n := w.leaderOf()
+	if n == nil {
+		return
+	}
+	kinds := []byte{kindPublish, kindSettle, kindRelease, kindWatermark, kindOpenSession, kindCreateDurable, kindAttach, kindDeploy, kindChecksum, kindTick}
+	var c []byte
+	if w.chance(0.9) {
+		c = append(c, kinds[w.rng.IntN(len(kinds))], 0xff, 0xff, 0xff)
+	}
+	w.poisoned[string(c)] = true
+	n.propose(c, func(r store.Result, err error) {
+		if err == nil && r.Code != store.Invalid {
+			w.judge.Failf("the command %x is answered %v: %s", c, r.Code, r.Detail)
+		}
+	})
+}
+
+// sprinkle publishes a batch without a session: once, whatever comes of it.
+func (w *world) sprinkle() {
+	n := w.leaderOf()
+	if n == nil {
+		return
+	}
+	b := w.makeBatch(1 + w.rng.Uint64N(2))
+	n.propose(store.AppendPublish(nil, b.to, 0, 0, 0, b.data), func(r store.Result, err error) {
+		switch {
+		case err == nil && r.Code == store.OK:
+			w.judge.Confirmed(b.Batch, uint64(r.First))
+		case err == nil, errors.Is(err, cluster.ErrNotLeader), errors.Is(err, cluster.ErrStopped):
+			w.judge.Refused(b.Batch)
+		}
+	})
 }
 
 // redefine changes the definition a little.
@@ -254,14 +323,15 @@ func (w *world) makeBatch(to uint64) *outgoing {
 		w.judge.Publishing(to, c)
 		b.Messages = append(b.Messages, c)
 	}
-	data := w.builder.AppendTo(nil, message.Options{})
+	pack := message.Compression(max(0, w.rng.IntN(5)-2))
+	data := w.builder.AppendTo(nil, message.Options{Head: pack, Body: pack})
 	if w.fault(w.setup.corrupt) {
 		data[message.HeaderSize+w.rng.IntN(len(data)-message.HeaderSize)] ^= 1 << w.rng.IntN(8)
 		b.Corrupt = true
 	}
 	b.Bytes, b.Sum = uint64(len(data)), xxhash.Sum64(data)
 	w.batches[b.Sum] = b
-	return &outgoing{Batch: b, data: data}
+	return &outgoing{Batch: b, data: data, to: to}
 }
 
 // contentSum is a hash of what is in a message.
@@ -298,6 +368,12 @@ func (w *world) act() {
 	if len(w.conns) > 0 && w.fault(w.setup.cutStream) {
 		w.conns[w.rng.IntN(len(w.conns))].breaks(w.chance(0.3))
 		w.sweepConns()
+	}
+	if w.fault(w.setup.poison) {
+		w.poison()
+	}
+	if w.fault(w.setup.sprinkle) {
+		w.sprinkle()
 	}
 	if w.fault(w.setup.create) {
 		w.create()

@@ -45,6 +45,11 @@ const (
 	Suspended
 	WatermarkRaised
 	MessageReturned
+	Doomed
+	PoisonApplied
+	WithoutSession
+	StoreDropped
+	LameNode
 	events
 )
 
@@ -56,6 +61,8 @@ var eventNames = [events]string{
 	"silent death of a client", "subscriber force-closed", "acknowledgement of another's message", "settled before it was sent",
 	"durable created", "durable deleted", "checksum applied", "clock jumped", "an hour passed at once",
 	"watermark raised by a command", "message given back",
+	"crash at a bad moment", "command that makes no sense applied", "batch without a session", "store dropped",
+	"liveness with a lame replica",
 }
 
 func (e Event) String() string { return eventNames[e] }

@@ -65,7 +65,11 @@ func (l *diskLog) Checkpoint(c cluster.Checkpoint) error {
 	if l.n.w.opts.Mutant != NoMutant {
 		c = l.mutateCheckpoint(c)
 	}
-	return l.MemLog.Checkpoint(c)
+	err := l.MemLog.Checkpoint(c)
+	if err == nil {
+		l.n.meets(atCheckpoint)
+	}
+	return err
 }
 
 // kickDisk lets the append worker run, if it has something to do. Modes without
@@ -80,7 +84,6 @@ func (n *node) kickDisk() {
 		n.after(100*ms, func() { n.writing = false; n.mem.Sync() })
 		return
 	}
-	w := n.w
 	n.writing = true
 	n.after(n.diskTime(), func() {
 		n.mem.Write(n.portion(n.mem.Queued()))
@@ -88,7 +91,6 @@ func (n *node) kickDisk() {
 			n.writing = false
 			n.mem.SyncSome(n.portion(n.mem.Unsynced()))
 			n.kickDisk()
-			_ = w
 		})
 	})
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"slices"
+
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/cluster/clustertest"
 )
@@ -19,6 +21,8 @@ func (w *world) break_() {
 		n.crash(true)
 	case w.fault(s.stop):
 		n.stop()
+	case w.fault(s.doom):
+		n.doom = doom(1 + w.rng.IntN(int(dooms)-1))
 	case w.fault(s.crashAll):
 		w.crashAll()
 	case w.fault(s.partition):
@@ -34,7 +38,7 @@ func (w *world) break_() {
 	case w.fault(s.freeze):
 		n.frozenUntil = w.now + w.draw(second)
 	case w.fault(s.clock):
-		n.skew += w.draw(2*s.skew+1) - s.skew
+		n.skew += (w.draw(2*s.skew+1) - s.skew) * [...]int64{1, 1, 360, 30_000_000}[w.rng.IntN(4)]
 		w.seen.hit(ClockJumped)
 	case w.fault(s.frozenClock):
 		n.frozen = n.now().Wall
@@ -46,8 +50,37 @@ func (w *world) break_() {
 		w.suspend()
 	}
 	if n.up && w.fault(s.checkpoint) {
-		n.call(func(now cluster.Now) { n.checkpoint(now) })
+		if w.chance(0.5) {
+			n.checkpoints = true // at the end of an advance, as the replica itself does it
+		} else {
+			n.call(func(now cluster.Now) { n.checkpoint(now) })
+		}
 	}
+}
+
+// doom is a bad moment for a process to end.
+type doom int
+
+const (
+	notDoomed doom = iota
+	atCheckpoint
+	atAdvanced  // the effects are not carried out
+	atMessages  // the messages are out, the writes are not
+	atWrite     // between the writes
+	atSnapshot  // a snapshot is on its way in
+	atInstalled // a snapshot was given to the log
+	dooms
+)
+
+// meets ends the process if this is the moment. It reports whether the process
+// is no more.
+func (n *node) meets(d doom) bool {
+	if n.up && n.doom == d {
+		n.doom = notDoomed
+		n.w.seen.hit(Doomed)
+		n.crash(n.w.chance(0.3))
+	}
+	return !n.up
 }
 
 // checkpoint forces one, unless a snapshot is being installed.
@@ -126,6 +159,9 @@ func (n *node) stop() {
 
 func (n *node) restart() {
 	w := n.w
+	if slices.Contains(w.lame, n) {
+		return
+	}
 	life := n.life
 	w.after(w.draw(700*ms), func() {
 		if !n.up && n.life == life && !n.fenced {

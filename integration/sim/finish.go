@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/store"
@@ -18,6 +19,7 @@ func (w *world) finish() {
 	clear(w.cuts)
 	for _, n := range w.nodes {
 		n.frozenUntil, n.slowUntil = 0, 0
+		n.doom = notDoomed
 		if !n.up && !n.fenced {
 			n.start()
 		}
@@ -25,6 +27,7 @@ func (w *world) finish() {
 	for _, s := range w.subscribers {
 		s.quiet = 0
 	}
+	w.makeLame()
 	began, why := w.now, ""
 	for w.now < began+patience && w.judge.Err() == nil {
 		w.pass(20 * ms)
@@ -46,6 +49,40 @@ func (w *world) finish() {
 		for id := range w.judge.Machine.Durables {
 			w.judge.Drained(id)
 		}
+	}
+}
+
+// makeLame leaves one replica with a fault that does not heal, where the others
+// must get along without it.
+func (w *world) makeLame() {
+	for _, n := range w.nodes {
+		if n.fenced || len(w.nodes) < 3 {
+			return
+		}
+	}
+	if w.opts.Faults == NoFaults || w.chance(0.6) {
+		return
+	}
+	w.seen.hit(LameNode)
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	o := w.nodes[(n.id+w.rng.Uint64N(2))%uint64(len(w.nodes))]
+	const ever = 1 << 40
+	w.lame = []*node{n}
+	switch w.rng.IntN(4) {
+	case 0:
+		n.doom = atAdvanced // and is not started again
+		w.note(n.id, "lame: down", 0, 0, 0)
+	case 1:
+		w.cutLink(n, o, ever*1000)
+		w.lame = append(w.lame, o) // it may be the one that falls behind
+		w.note(n.id, "lame: mute", o.id, 0, 0)
+	case 2:
+		w.cutLink(o, n, ever*1000)
+		w.lame = append(w.lame, o)
+		w.note(n.id, "lame: deaf", o.id, 0, 0)
+	default:
+		n.slow, n.slowUntil = 60*ms, w.now+ever*1000
+		w.note(n.id, "lame: slow", 0, 0, 0)
 	}
 }
 
@@ -78,6 +115,9 @@ func (w *world) unrest() string {
 		if s.Role == "leader" {
 			leaders++
 		}
+		if slices.Contains(w.lame, n) {
+			continue
+		}
 		switch {
 		case first == nil:
 			first = n
@@ -93,7 +133,11 @@ func (w *world) unrest() string {
 		return fmt.Sprintf("%d leaders", leaders)
 	}
 	why := ""
-	first.svc.Durables(0, func(d store.Durable) bool {
+	at := w.leaderOf()
+	if at == nil {
+		return "nobody leads"
+	}
+	at.svc.Durables(0, func(d store.Durable) bool {
 		if n := d.Pending().Len(); n > 0 {
 			why = fmt.Sprintf("%d messages are pending in durable %q (%d)", n, d.Name(), d.ID())
 		}

@@ -44,6 +44,9 @@ func (m *machine) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 	if err != nil {
 		return out, err
 	}
+	if !m.n.up {
+		return out, nil // it crashed in the middle: nobody will know
+	}
 	results := out[from:]
 	first := w.judge.Applied(m.n.id, model.Entry{
 		Index: e.Index, Term: e.Term, Stamp: e.Stamp,
@@ -129,6 +132,10 @@ func (w *world) learn(e cluster.Entry, results []store.Result) {
 			t.applied++
 			w.checkTally(t)
 		}
+		if poisoned := w.poisoned[string(c)]; poisoned && r.Code == store.Invalid {
+			w.seen.hit(PoisonApplied)
+			continue
+		}
 		w.learnCommand(c, resultOf(r))
 		if r.Code == store.Diverged || r.Code == store.Invalid {
 			w.judge.Failf("entry %d: %s: %v: %s", e.Index, store.Command(c), r.Code, r.Detail)
@@ -152,6 +159,9 @@ func (w *world) learnCommand(c []byte, r model.Result) {
 	switch c[0] {
 	case kindPublish:
 		p := model.Publish{Store: le.Uint64(c[1:]), Session: le.Uint64(c[9:]), Attempt: le.Uint32(c[17:]), Sequence: le.Uint64(c[21:])}
+		if p.Session == 0 {
+			w.seen.hit(WithoutSession)
+		}
 		p.Batch = w.batches[xxhash.Sum64(c[store.PublishHeaderLen:])]
 		if p.Batch == nil {
 			j.Failf("phantom: nobody made the batch of %s", store.Command(c))

@@ -122,6 +122,7 @@ func (p *passage) begin() {
 // more moves some records.
 func (p *passage) more() {
 	w := p.from.w
+	p.to.meets(atSnapshot)
 	if p.broken() || p.breaks == 1 {
 		p.to.w.note(p.to.id, "broken off", p.send.Capture.Applied(), 0, 0)
 		w.seen.hit(SnapshotBroken)

@@ -30,7 +30,8 @@ type node struct {
 	skew, frozen int64 // of its wall clock; frozen at, if not 0
 	slow         int64 // the disk takes so much longer
 	slowUntil    int64
-	frozenUntil  int64       // the process does not run
+	frozenUntil  int64 // the process does not run
+	doom         doom
 	suffix       []*pb.Entry // of the mutant KeepSuffix
 }
 
@@ -51,6 +52,8 @@ type process struct {
 	spins   int
 	leads   uint64 // the term in which it leads
 	nonces  uint64 // of attachments
+
+	checkpoints bool // one is due
 }
 
 // inbox is what waits for the loop, as in cluster.Group.
@@ -185,7 +188,13 @@ func (n *node) turn() {
 			n.failed(err)
 			return
 		}
-		n.perform()
+		if n.checkpoints {
+			n.checkpoints = false
+			n.checkpoint(now)
+		}
+		if n.meets(atAdvanced) || !n.perform() {
+			return
+		}
 		n.replica.Settle(now)
 	}
 	n.turning = false
@@ -193,6 +202,9 @@ func (n *node) turn() {
 }
 
 func (n *node) failed(err error) {
+	if !n.up {
+		return // it crashed in the middle
+	}
 	n.w.judge.Failf("replica %d stops: %w", n.id, err)
 }
 
@@ -267,6 +279,10 @@ func (n *node) install(now cluster.Now, s arrived) error {
 		if w.Write.Install == s.in {
 			n.w.seen.hit(SnapshotInstalled)
 			n.w.note(n.id, "install", s.in.Meta().GetIndex(), 0, 0)
+			if n.doom == atInstalled {
+				n.doom = notDoomed
+				n.after(n.w.draw(2*ms), func() { n.crash(n.w.chance(0.5)) })
+			}
 			return nil
 		}
 	}
@@ -274,8 +290,9 @@ func (n *node) install(now cluster.Now, s arrived) error {
 	return nil
 }
 
-// perform does what cluster.Group.perform does.
-func (n *node) perform() {
+// perform does what cluster.Group.perform does. It reports whether the process
+// is still there.
+func (n *node) perform() bool {
 	for _, m := range n.eff.Messages {
 		if m.GetType() == pb.MsgApp || m.GetType() == pb.MsgHeartbeat {
 			n.w.judge.Leads(m.GetTerm(), n.id)
@@ -284,7 +301,13 @@ func (n *node) perform() {
 			n.replica.Unreachable(m.GetTo())
 		}
 	}
-	for _, w := range n.eff.Writes {
+	if n.meets(atMessages) {
+		return false
+	}
+	for i, w := range n.eff.Writes {
+		if i > 0 && n.meets(atWrite) {
+			return false
+		}
 		n.log.Append(w.Write, n.alive(func() { n.post(func(in *inbox) { in.stored = append(in.stored, w) }) }))
 	}
 	snapshots := n.eff.Snapshots
@@ -294,6 +317,7 @@ func (n *node) perform() {
 		n.stream(s)
 	}
 	n.kickDisk()
+	return true
 }
 
 // propose replicates a command. done runs on the loop, as Proposal.Done does.

@@ -24,6 +24,7 @@ type publisher struct {
 	seeking bool
 	open    bool // the server has answered
 	holds   bool // sends nothing for a while, after a rejection
+	over    bool // the store is gone
 
 	session uint64
 	first   uint64 // sequence of the oldest batch
@@ -37,6 +38,7 @@ type publisher struct {
 // outgoing is a batch that is published.
 type outgoing struct {
 	*model.Batch
+	to       uint64 // store
 	data     []byte
 	sent     bool
 	sequence uint64 // once confirmed
@@ -61,11 +63,14 @@ func (p *publisher) act() {
 	if p.open && w.fault(w.setup.gap) {
 		p.stray()
 	}
+	if p.open && p.idle() && w.fault(w.setup.closeSession) {
+		p.closeSession()
+	}
 }
 
 // connect looks for the leader.
 func (p *publisher) connect() {
-	if p.conn != nil || p.seeking {
+	if p.conn != nil || p.seeking || p.over {
 		return
 	}
 	c := p.w.dial(p.w.seek())
@@ -272,7 +277,7 @@ func (p *publisher) outcome(c *conn, b *outgoing, sequence uint64, attempt uint3
 	case r.Code == store.SequenceGap:
 		c.hangUp(errGone)
 		return
-	case r.Code == store.SessionUnknown:
+	case r.Code == store.SessionUnknown, r.Code == store.NoSuchStore:
 		p.abandon()
 		c.hangUp(errSession)
 		return
@@ -316,6 +321,14 @@ func (p *publisher) stray() {
 	b := p.w.makeBatch(p.store)
 	p.w.judge.Refused(b.Batch)
 	p.hand(b, p.first+1000, p.attempt)
+}
+
+// closeSession ends the session in the log. The next stream opens another.
+func (p *publisher) closeSession() {
+	c, session := p.conn, p.session
+	c.toServer(func() {
+		c.node.propose(store.AppendCloseSession(nil, session), func(store.Result, error) { c.end(errSession) })
+	})
 }
 
 func (p *publisher) idle() bool { return len(p.batches) == 0 }

@@ -18,7 +18,7 @@ func (l *link) deliver(d service.Delivery) {
 	w.note(l.node.id, "deliver", l.sub.Durable, uint64(d.Batch.First), d.Messages())
 	counts := d.Counts
 	eachID(&d, func(id message.ID) {
-		x := model.Dispatch{Term: l.node.leads, Durable: l.sub.Durable, Subscription: l.sub.ID, ID: uint64(id)}
+		x := model.Dispatch{Term: l.node.leads, Durable: l.sub.Durable, Subscription: l.sub.ID, Attach: l.sub.Attach, ID: uint64(id)}
 		if len(counts) > 0 && counts[0].ID == id {
 			x.Ended, x.Possible = counts[0].Ended, counts[0].Possible
 			counts = counts[1:]

@@ -50,7 +50,7 @@ type setup struct {
 	lose, repeat, late float64 // chances of a message
 
 	crash, power, stop     float64 // chances of one node, in each step
-	crashAll               float64
+	crashAll, doom         float64 // doom: a crash at a bad moment
 	partition, oneWay      float64
 	isolate                float64 // of the leader, or of one node for long
 	slowDisk, stallDisk    float64
@@ -66,6 +66,9 @@ type setup struct {
 	takeOver               float64 // of standard durables
 	corrupt, gap, again    float64 // of batches
 	deploy, create, remove float64 // of durables
+	poison, sprinkle       float64 // commands that make no sense; batches without a session
+	closeSession           float64
+	dropStore              bool // a store goes half-way
 	limit                  bool
 	publish                float64 // chance that a publisher acts in a step
 	publishers             int
@@ -121,6 +124,7 @@ func drawSetup(o Options) setup {
 	s.jitter = ms/2 + rng.Int64N(6*ms)
 	s.lose, s.repeat, s.late = some(0.02), some(0.02), some(0.02)
 	s.crash, s.power, s.stop, s.crashAll = some(0.004), some(0.004), some(0.002), some(0.001)
+	s.doom = some(0.01)
 	s.partition, s.oneWay, s.isolate = some(0.003), some(0.003), some(0.003)
 	s.slowDisk, s.stallDisk, s.freeze = some(0.003), some(0.003), some(0.003)
 	s.clock, s.frozenClock, s.skew = some(0.003), some(0.001), int64(some(float64(10*second)))
@@ -130,7 +134,9 @@ func drawSetup(o Options) setup {
 	s.snapshotBreaks = some(0.15)
 	s.cutStream, s.silentDeath, s.takeOver = some(0.01), some(0.005), some(0.004)
 	s.corrupt, s.gap, s.again = some(0.02), some(0.01), some(0.02)
-	s.deploy, s.create, s.remove = some(0.002), some(0.003), some(0.001)
+	s.deploy, s.create, s.remove = some(0.002), some(0.003), some(0.02)
+	s.poison, s.sprinkle, s.closeSession = some(0.003), some(0.02), some(0.003)
+	s.dropStore = some(1) > 0
 	s.limit = rng.IntN(3) == 0
 	if rng.IntN(3) == 0 {
 		s.creditBytes = 100 + rng.Uint64N(5000)

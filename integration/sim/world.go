@@ -28,6 +28,7 @@ type world struct {
 	healed bool // the faults are over
 
 	nodes []*node
+	lame  []*node             // at the end: have a fault that does not heal
 	cuts  map[[2]uint64]int64 // link from, to -> until when it is cut
 
 	clients
