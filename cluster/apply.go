@@ -210,11 +210,16 @@ func (r *Replica[R]) Quorum(now Now) bool {
 	}
 	n := 0
 	for _, id := range r.confState.GetVoters() {
-		if id == r.opts.ID || now.Mono-r.heard[id] < r.opts.electionTimeout() && r.heard[id] != 0 {
+		if id == r.opts.ID || r.hears(id, now) {
 			n++
 		}
 	}
 	return n > len(r.confState.GetVoters())/2
+}
+
+// hears reports whether this leader heard a replica within the election timeout.
+func (r *Replica[R]) hears(id uint64, now Now) bool {
+	return r.heard[id] != 0 && now.Mono-r.heard[id] < r.opts.electionTimeout()
 }
 
 // Deadline is when, in Now.Mono, Advance should run although nothing else
@@ -268,9 +273,13 @@ func (r *Replica[R]) firstIndex(now Now) uint64 {
 	if r.role == raft.StateLeader {
 		floor := r.edges.behind(r.edges.keep.Leader)
 		r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
-			silent := id != r.opts.ID && now.Mono-max(r.heard[id], r.born) > int64(r.edges.keep.Unheard)
-			if !silent && pr.Match >= floor {
-				limit = min(limit, pr.Match)
+			silent := id != r.opts.ID && now.Mono-max(r.heard[id], r.since) > int64(r.edges.keep.Unheard)
+			at := pr.Match
+			if at == 0 {
+				at = floor // it has not said yet where it is
+			}
+			if !silent && at >= floor {
+				limit = min(limit, at)
 			}
 		})
 	} else {

@@ -56,12 +56,12 @@ type Group[R any] struct {
 	in struct {
 		sync.Mutex
 		inbox[R]
-		bytes int // of proposals accepted and not done
-		full  chan struct{}
+		bytes int         // of proposals accepted and not done
+		room  []*place[R] // proposals that wait for room, the oldest first
 	}
-	writing  int    // the loop's: writes that the log has not done
-	onFollow func() // the loop's: told when this replica does not lead
-	nextTick int64  // the host's ticker owns it
+	writing  int      // the loop's: writes that the log has not done
+	onFollow []func() // the loop's: told when this replica does not lead
+	nextTick int64    // the host's ticker owns it
 
 	wake chan struct{} // capacity 1: a signal, not a queue
 	done chan struct{} // closed when run has returned
@@ -104,7 +104,6 @@ func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], le
 		servers: make(map[uint64]uint64, len(cfg.Members)),
 		wake:    make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	g.in.full = make(chan struct{})
 	for _, m := range cfg.Members {
 		g.servers[m.Replica] = m.Server
 	}
@@ -149,53 +148,22 @@ func (g *Group[R]) Leads() bool { return g.led.Load() }
 // Log returns the group's log, for reading.
 func (g *Group[R]) Log() Log { return g.log }
 
-func (g *Group[R]) post(put func(*inbox[R])) {
+// post puts something into the inbox, unless the loop has ended.
+func (g *Group[R]) post(put func(*inbox[R])) bool {
 	g.in.Lock()
+	defer g.in.Unlock()
+	if g.stopped() {
+		return false
+	}
 	put(&g.in.inbox)
-	g.in.Unlock()
 	g.signal()
+	return true
 }
 
 func (g *Group[R]) signal() {
 	select {
 	case g.wake <- struct{}{}:
 	default:
-	}
-}
-
-// Propose queues p. It blocks while inboxBytes wait, bounded by ctx. An error
-// means that nothing happened and Done will not run.
-func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
-	n := len(p.Command)
-	done := p.Done
-	p.Done = func(r R, err error) {
-		g.release(n)
-		if done != nil {
-			done(r, err)
-		}
-	}
-	for {
-		g.in.Lock()
-		if g.stopped() {
-			g.in.Unlock()
-			return ErrStopped
-		}
-		if g.in.bytes == 0 || g.in.bytes+n <= inboxBytes {
-			g.in.bytes += n
-			g.in.proposals = append(g.in.proposals, p)
-			g.in.Unlock()
-			g.signal()
-			return nil
-		}
-		full := g.in.full
-		g.in.Unlock()
-		select {
-		case <-full:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-g.done:
-			return ErrStopped
-		}
 	}
 }
 
@@ -208,18 +176,6 @@ func (g *Group[R]) stopped() bool {
 	default:
 		return false
 	}
-}
-
-// release gives room back. It runs on the loop, or where a proposal ends.
-func (g *Group[R]) release(n int) {
-	g.in.Lock()
-	was := g.in.bytes
-	g.in.bytes -= n
-	if was > inboxBytes/2 && g.in.bytes <= inboxBytes/2 {
-		close(g.in.full)
-		g.in.full = make(chan struct{})
-	}
-	g.in.Unlock()
 }
 
 // Do runs f on the group's loop, where the machine may be read, and waits for
@@ -291,7 +247,11 @@ func (g *Group[R]) end() {
 	g.host.remove(replicaKey{g.cfg.Group, g.cfg.ID}, g)
 	g.leader.Store(0)
 	g.led.Store(false)
-	g.replica.Stop()
+	// After a panic the machine may panic again. The first attempt has then told
+	// it that it does not lead, and the second answers the proposers.
+	if !g.survives(g.replica.Stop) {
+		g.survives(g.replica.Stop)
+	}
 	g.drain()
 	g.in.Lock()
 	close(g.done)
@@ -310,6 +270,17 @@ func (g *Group[R]) end() {
 			g.cfg.OnFail(g.err)
 		}
 	}
+}
+
+// survives runs f and reports whether it did not panic.
+func (g *Group[R]) survives(f func()) (ok bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.err = errors.Join(g.err, fmt.Errorf("cluster: group %s: panic while stopping: %v", g.cfg.Name, p))
+		}
+	}()
+	f()
+	return true
 }
 
 // turn takes what waits, feeds it to the replica and carries out what comes of
@@ -376,6 +347,11 @@ func (g *Group[R]) take(in *inbox[R]) {
 
 func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 	g.writing -= len(in.stored)
+	// First, since nothing else may fail before they belong to the replica, which
+	// answers them whatever happens.
+	for _, p := range in.proposals {
+		g.replica.Propose(p)
+	}
 	for _, w := range in.stored {
 		if w.Write.Install != nil {
 			g.receiving.Store(false)
@@ -409,9 +385,6 @@ func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 			}
 		}
 	}
-	for _, p := range in.proposals {
-		g.replica.Propose(p)
-	}
 	for _, f := range in.calls {
 		f(now)
 	}
@@ -424,9 +397,9 @@ func (g *Group[R]) perform(eff *Effects) {
 			g.replica.Unreachable(m.GetTo())
 		}
 	}
-	g.writing += len(eff.Writes)
 	for _, w := range eff.Writes {
 		g.log.Append(w.Write, func() { g.post(func(in *inbox[R]) { in.stored = append(in.stored, w) }) })
+		g.writing++ // not of a write that panicked: it is never done
 	}
 	for _, s := range eff.Snapshots {
 		g.send(s)
@@ -464,8 +437,10 @@ func (g *Group[R]) publish() {
 	if g.led.Load() != r.led {
 		g.led.Store(r.led)
 	}
-	if g.onFollow != nil && r.role != raft.StateLeader {
-		g.onFollow()
+	if r.role != raft.StateLeader {
+		for _, f := range g.onFollow {
+			f()
+		}
 		g.onFollow = nil
 	}
 }
@@ -511,7 +486,9 @@ func (g *Group[R]) receiveSnapshot(e Envelope, m *pb.Message, body io.Reader) er
 		g.receiving.Store(false)
 		return err
 	}
-	g.post(func(box *inbox[R]) { box.snapshots = append(box.snapshots, arrived{m, in}) })
+	if !g.post(func(box *inbox[R]) { box.snapshots = append(box.snapshots, arrived{m, in}) }) {
+		return errors.Join(ErrStopped, in.Abort())
+	}
 	return nil
 }
 

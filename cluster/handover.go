@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	"go.etcd.io/raft/v3"
 )
@@ -13,13 +12,12 @@ import (
 // ends. Proposals wait meanwhile.
 func (g *Group[R]) HandOver(ctx context.Context, weights map[uint64]int) error {
 	changed := make(chan struct{})
-	var once sync.Once
 	err := g.Do(ctx, func(now Now) {
-		g.onFollow = func() { once.Do(func() { close(changed) }) }
-		if to := g.replica.successor(weights); to != 0 {
+		if to := g.replica.successor(weights, now); to != 0 {
+			g.onFollow = append(g.onFollow, func() { close(changed) })
 			g.replica.Transfer(to)
 		} else {
-			g.onFollow()
+			close(changed)
 		}
 	})
 	if err != nil {
@@ -37,14 +35,15 @@ func (g *Group[R]) HandOver(ctx context.Context, weights map[uint64]int) error {
 
 // successor is the best of the replicas in weights to lead next, 0 if none is
 // there.
-func (r *Replica[R]) successor(weights map[uint64]int) (best uint64) {
+func (r *Replica[R]) successor(weights map[uint64]int, now Now) (best uint64) {
 	if r.role != raft.StateLeader || len(r.confState.GetVotersOutgoing()) > 0 {
 		return 0
 	}
 	var match uint64
 	r.rn.WithProgress(func(id uint64, _ raft.ProgressType, pr trackerProgress) {
 		w, ok := weights[id]
-		if !ok || !pr.RecentActive {
+		// Raft's own RecentActive is false for a moment after each check of the quorum.
+		if !ok || !r.hears(id, now) {
 			return
 		}
 		if best == 0 || pr.Match > match || pr.Match == match && (w > weights[best] || w == weights[best] && id < best) {

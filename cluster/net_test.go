@@ -24,8 +24,10 @@ type tally struct {
 	commands []string
 	changed  int // commands in pages already
 	panicAt  string
-	lead     []uint64 // terms
-	unlead   int
+	// panicUnlead makes Unlead panic.
+	panicUnlead bool
+	lead        []uint64 // terms
+	unlead      int
 }
 
 func (t *tally) Apply(e cluster.Entry, out []string) ([]string, error) {
@@ -70,16 +72,23 @@ func (t *tally) Hash() uint64 {
 }
 
 func (t *tally) Lead(term uint64, _ cluster.Now)                       { t.lead = append(t.lead, term) }
-func (t *tally) Unlead()                                               { t.unlead++ }
 func (t *tally) Deadline() int64                                       { return 0 }
 func (t *tally) Settled(bool, cluster.Now)                             { /* nobody waits */ }
 func (t *tally) Commands(dst [][]byte, _ bool, _ cluster.Now) [][]byte { return dst }
+
+func (t *tally) Unlead() {
+	t.unlead++
+	if t.panicUnlead {
+		panic("planted in Unlead")
+	}
+}
 
 // network joins hosts in one process. A cut link loses what is sent over it.
 type network struct {
 	mu    sync.Mutex
 	hosts map[uint64]*cluster.Host
 	cut   map[[2]uint64]bool
+	snaps int // sent
 	wg    sync.WaitGroup
 }
 
@@ -117,6 +126,9 @@ func (w wire) Send(server uint64, e cluster.Envelope, m *pb.Message) bool {
 }
 
 func (w wire) SendSnapshot(server uint64, e cluster.Envelope, m *pb.Message, body func(io.Writer) error, done func(error)) {
+	w.net.mu.Lock()
+	w.net.snaps++
+	w.net.mu.Unlock()
 	w.net.wg.Go(func() {
 		var buf bytes.Buffer
 		err := body(&buf)
@@ -138,10 +150,13 @@ type trio struct {
 	machines [3]*tally
 	logs     [3]*clustertest.MemLog
 	fails    chan error
+	beat     int // ticks
 }
 
-func newTrio(t *testing.T) *trio {
-	c := &trio{t: t, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}}, fails: make(chan error, 3)}
+func newTrio(t *testing.T) *trio { return newTrioWith(t, 2) }
+
+func newTrioWith(t *testing.T, heartbeat int) *trio {
+	c := &trio{t: t, beat: heartbeat, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}}, fails: make(chan error, 3)}
 	for i := range c.groups {
 		c.hosts[i] = cluster.OpenHost(cluster.HostOptions{
 			Transport: wire{c.net, uint64(i + 1)}, Server: uint64(i + 1), Incarnation: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
@@ -156,15 +171,17 @@ func newTrio(t *testing.T) *trio {
 	return c
 }
 
-func (c *trio) start(i int) {
+func (c *trio) start(i int) { c.startOn(i, c.logs[i]) }
+
+func (c *trio) startOn(i int, log cluster.Log) {
 	c.machines[i] = &tally{}
 	g, err := cluster.StartGroup(c.hosts[i], cluster.GroupConfig{
 		Options: cluster.Options{
-			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Seed: uint64(i),
+			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: c.beat, ElectionTicks: 10, Seed: uint64(i),
 		},
 		Name: "test", Members: []cluster.Member{{Replica: 1, Server: 1}, {Replica: 2, Server: 2}, {Replica: 3, Server: 3}},
 		OnFail: func(err error) { c.fails <- err },
-	}, c.logs[i], c.machines[i], c.machines[i])
+	}, log, c.machines[i], c.machines[i])
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -89,7 +89,8 @@ type Replica[R any] struct {
 
 	now      Now // of the last input
 	edges    edges
-	heard    map[uint64]int64 // replica id -> Mono of its last message
+	heard    map[uint64]int64 // replica id -> Mono of its last message of our term
+	since    int64            // Mono at which this replica began to lead
 	campaign int64            // Mono at which to campaign, 0 never
 	formed   bool             // the log is not empty
 	born     int64
@@ -109,7 +110,13 @@ type sealed[R any] struct {
 
 // NewReplica returns a replica on log, with the state of the log's last
 // checkpoint loaded into machine. It campaigns in the order of ranks.
-func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leading, now Now) (*Replica[R], error) {
+func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leading, now Now) (_ *Replica[R], err error) {
+	defer func() {
+		// A log of which Raft or the machine can make no sense ends nobody else.
+		if p := recover(); p != nil {
+			err = fmt.Errorf("cluster: group %d: panic while starting: %v", opts.Group, p)
+		}
+	}()
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
@@ -215,7 +222,10 @@ func (r *Replica[R]) Tick(now Now) {
 
 // Step takes a message from another replica. What Raft refuses is dropped.
 func (r *Replica[R]) Step(now Now, m *pb.Message) {
-	r.heard[m.GetFrom()] = now.Mono
+	// Who asks for votes, or still is in an earlier term, does not follow us.
+	if m.GetTerm() == r.term {
+		r.heard[m.GetFrom()] = now.Mono
+	}
 	_ = r.rn.Step(m) // Raft ignores what is stale; nothing is owed to the sender
 }
 
@@ -249,7 +259,8 @@ func (r *Replica[R]) Unreachable(to uint64) { r.rn.ReportUnreachable(to) }
 // campaigns at once instead of waiting for the election timeout: PreVote lets it
 // win only where the others have lost the leader too.
 func (r *Replica[R]) PeerDown(now Now, replica uint64) {
-	if r.leader != replica || replica == r.opts.ID {
+	// Raft is asked, since messages may have come after what was last observed.
+	if r.rn.BasicStatus().Lead != replica || replica == r.opts.ID {
 		return
 	}
 	if err := r.rn.ForgetLeader(); err == nil {
@@ -381,6 +392,9 @@ func (r *Replica[R]) observe(rd raft.Ready) {
 	}
 	if r.role == raft.StateLeader && (role != raft.StateLeader || term != r.term) {
 		r.unlead()
+	}
+	if role == raft.StateLeader && (r.role != role || term != r.term) {
+		r.since = r.now.Mono
 	}
 	r.term, r.role, r.leader = term, role, leader
 	if leader != 0 {
