@@ -30,7 +30,7 @@ func TestSpaceComesBack(t *testing.T) {
 			}
 			const (
 				size  = 4 << 10
-				count = 16 << 10 // 64 MiB
+				count = 8 << 10 // 32 MiB
 				lag   = 256      // 1 MiB
 				every = 64
 			)
@@ -60,7 +60,7 @@ func TestSpaceComesBack(t *testing.T) {
 			}
 			t.Logf("at most %d KiB; %v", most>>10, e.Metrics())
 			if most > 16<<20 {
-				t.Errorf("64 MiB of which about 1 MiB is alive took %d KiB", most>>10)
+				t.Errorf("32 MiB of which about 1 MiB is alive took %d KiB", most>>10)
 			}
 		})
 	}
