@@ -153,12 +153,13 @@ func (r *reconciler) drop(h *hosted) {
 		if err := h.group.Close(); err != nil {
 			logger.Warn("stopped", "err", err)
 		}
-		if err := r.server.engines.remove(h.durability, h.copy); err != nil {
-			logger.Error("the copy of a deleted cluster was not removed", "err", err)
-			return
-		}
-		logger.Info("service removed")
 	}
+	// A service that did not run, such as a fenced one, may have a copy, too.
+	if err := r.server.engines.remove(h.durability, h.copy); err != nil {
+		logger.Error("the copy of a deleted cluster was not removed", "err", err)
+		return
+	}
+	logger.Info("service removed")
 }
 
 // start claims and starts a service, as far as it can go now.
@@ -169,7 +170,7 @@ func (r *reconciler) start(ctx context.Context, old *hosted, c *catalog.ClusterV
 		if errors.Is(err, errWaiting) {
 			h.waiting = err.Error()
 		} else {
-			h.err = err
+			r.failed(&h, old, c, err)
 		}
 		return &h
 	}
@@ -180,10 +181,18 @@ func (r *reconciler) start(ctx context.Context, old *hosted, c *catalog.ClusterV
 		}
 	}
 	if err := r.open(&h, c); err != nil {
-		h.err = err
-		r.server.logger.Error("service does not start", "cluster", c.Name, "service", h.name, "err", err)
+		r.failed(&h, old, c, err)
 	}
 	return &h
+}
+
+// failed notes why a service does not start. It is tried every second, and said
+// once.
+func (r *reconciler) failed(h, old *hosted, c *catalog.ClusterView, err error) {
+	h.err = err
+	if old.err == nil || old.err.Error() != err.Error() {
+		r.server.logger.Error("service does not start", "cluster", c.Name, "service", h.name, "err", err)
+	}
 }
 
 var errWaiting = errors.New("waiting")
