@@ -114,3 +114,36 @@ func TestConcurrentApply(t *testing.T) {
 		t.Errorf("applied on a revision that was not the newest: %v", err)
 	}
 }
+
+// TestClusterDeletedAndMadeAgain deletes a cluster with its data, one of its
+// services being fenced, and makes one of the same name: that is new, and has
+// nothing of the old.
+func TestClusterDeletedAndMadeAgain(t *testing.T) {
+	t.Parallel()
+	keep := harness.Cluster{Name: "keep"}
+	both := harness.Definition(keep, harness.Cluster{Name: "gone", Durability: "memory"})
+	f := harness.Start(t, 3, both)
+	f.Tolerate(fenced)
+	old := harness.NewHistory(t)
+	p := old.Publish(f.Client(), "gone", harness.Load{Limit: 1000, Size: 1000})
+	if err := p.Wait(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	h := harness.NewHistory(t)
+	load(f, h, "keep")
+	victim := f.Leader("gone")
+	victim.Kill()
+	victim.Start()
+	f.AwaitState("gone", victim, "fenced")
+	f.Apply(harness.Definition(keep))
+	f.Apply(both)
+	f.AwaitPending("gone", harness.Standard, 0)
+	again := harness.NewHistory(t) // its ids begin at 1
+	load(f, again, "gone")
+	again.AwaitProgress(30 * time.Second)
+	h.AwaitProgress(30 * time.Second)
+	again.Finish()
+	h.Finish()
+	f.AwaitIdentical("gone") // three services again: the fenced one went with its cluster
+	f.AwaitIdentical("keep")
+}
