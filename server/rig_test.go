@@ -27,6 +27,13 @@ import (
 // TestMain also checks, when all tests ran, that each reason was seen on the
 // wire by one of them.
 func TestMain(m *testing.M) {
+	if setting := os.Getenv(childEnv); setting != "" {
+		if err := beChild(setting); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		if code == 0 && flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.list").Value.String() == "" {
 			for reason := range natures {

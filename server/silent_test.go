@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,7 @@ type lines struct {
 	sent  [][]int
 	beats []time.Duration
 	block chan struct{} // if not nil, sending waits for it
-	err   error
+	err   atomic.Value // of sending, an error
 	began time.Time
 	done  chan error
 }
@@ -38,12 +39,17 @@ func (l *lines) send(items []int) error {
 		<-l.block
 	}
 	l.sent = append(l.sent, append([]int(nil), items...))
-	return l.err
+	return l.failure()
 }
 
 func (l *lines) idle() error {
 	l.beats = append(l.beats, time.Since(l.began))
-	return l.err
+	return l.failure()
+}
+
+func (l *lines) failure() error {
+	err, _ := l.err.Load().(error)
+	return err
 }
 
 func TestHeartbeatsFillSilence(t *testing.T) {
@@ -158,13 +164,13 @@ func TestConverseEnds(t *testing.T) {
 			return err
 		},
 		"when sending fails": func(l *lines, _ context.CancelCauseFunc) error {
-			l.err = errors.New("broken pipe")
+			l.err.Store(errors.New("broken pipe"))
 			l.out.put(1)
-			return l.err
+			return l.failure()
 		},
 		"when a heartbeat fails": func(l *lines, _ context.CancelCauseFunc) error {
-			l.err = errors.New("broken pipe")
-			return l.err
+			l.err.Store(errors.New("broken pipe"))
+			return l.failure()
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
