@@ -10,8 +10,9 @@ import (
 )
 
 // syncEvery is how often a subscriber waits for the confirmation of an
-// acknowledgement: one in so many messages.
-const syncEvery = 64
+// acknowledgement. The others are not waited for: that would be a test of the
+// disk's speed.
+const syncEvery = 50 * time.Millisecond
 
 // consumed is what the subscribers of one durable got. Its fields are guarded by
 // the lock of the history.
@@ -109,7 +110,8 @@ func (h *History) Forget(store string) {
 
 func (c *Consuming) consume(ctx context.Context) {
 	defer close(c.finished)
-	for n := 0; ; {
+	var synced time.Time
+	for {
 		batch, err := c.s.Fetch(ctx, 256)
 		if err != nil {
 			if ctx.Err() == nil {
@@ -120,8 +122,11 @@ func (c *Consuming) consume(ctx context.Context) {
 			return
 		}
 		for _, delivery := range batch {
-			n++
-			c.take(ctx, delivery, n%syncEvery == 0)
+			sync := time.Since(synced) >= syncEvery
+			c.take(ctx, delivery, sync)
+			if sync {
+				synced = time.Now()
+			}
 		}
 	}
 }
