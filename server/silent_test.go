@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,12 +19,22 @@ import (
 type lines struct {
 	out   *outbox[int]
 	pulse *pulse
-	sent  [][]int
-	beats []time.Duration
 	block chan struct{} // if not nil, sending waits for it
-	err   atomic.Value // of sending, an error
+	err   atomic.Value  // of sending, an error
 	began time.Time
 	done  chan error
+
+	mu    sync.Mutex
+	sent  [][]int
+	beats []time.Duration
+}
+
+// said returns what was sent so far, and when there were heartbeats. The sender
+// may outlive the conversation a little.
+func (l *lines) said() (sent string, beats []time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return fmt.Sprint(l.sent), slices.Clone(l.beats)
 }
 
 func begin(ctx context.Context, block chan struct{}) *lines {
@@ -38,12 +49,16 @@ func (l *lines) send(items []int) error {
 	if l.block != nil {
 		<-l.block
 	}
-	l.sent = append(l.sent, append([]int(nil), items...))
+	l.mu.Lock()
+	l.sent = append(l.sent, slices.Clone(items))
+	l.mu.Unlock()
 	return l.failure()
 }
 
 func (l *lines) idle() error {
+	l.mu.Lock()
 	l.beats = append(l.beats, time.Since(l.began))
+	l.mu.Unlock()
 	return l.failure()
 }
 
@@ -65,11 +80,12 @@ func TestHeartbeatsFillSilence(t *testing.T) {
 		if err := <-l.done; !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
-		if fmt.Sprint(l.sent) != "[[0] [1] [2] [3]]" {
-			t.Errorf("sent %v", l.sent)
+		sent, beats := l.said()
+		if sent != "[[0] [1] [2] [3]]" {
+			t.Errorf("sent %s", sent)
 		}
-		if fmt.Sprint(l.beats) != "[5s]" {
-			t.Errorf("heartbeats at %v", l.beats)
+		if fmt.Sprint(beats) != "[5s]" {
+			t.Errorf("heartbeats at %v", beats)
 		}
 	})
 }
@@ -83,8 +99,8 @@ func TestSilenceEndsAStream(t *testing.T) {
 		if at := time.Since(l.began); at != 8*time.Second {
 			t.Errorf("ended after %v", at)
 		}
-		if len(l.beats) < 7 {
-			t.Errorf("heartbeats at %v", l.beats)
+		if _, beats := l.said(); len(beats) < 7 {
+			t.Errorf("heartbeats at %v", beats)
 		}
 	})
 }
@@ -150,8 +166,8 @@ func TestEndComesAfterWhatWaits(t *testing.T) {
 		l.out.end(errors.New("first"))
 		l.out.end(errors.New("second"))
 		err := converse(t.Context(), func(f func()) { go f() }, l.out, l.pulse, l.send, l.idle)
-		if err == nil || err.Error() != "first" || fmt.Sprint(l.sent) != "[[1 2]]" {
-			t.Errorf("sent %v, then %v", l.sent, err)
+		if sent, _ := l.said(); err == nil || err.Error() != "first" || sent != "[[1 2]]" {
+			t.Errorf("sent %s, then %v", sent, err)
 		}
 	})
 }
