@@ -40,7 +40,10 @@ func (w *world) checkFully() {
 		if !n.up || n.receive > 0 || w.judge.Err() != nil {
 			continue
 		}
+		doom := n.doom
+		n.doom = notDoomed // this is not the moment
 		n.checkpoint(n.now())
+		n.doom = doom
 		n.kickDisk()
 		applied, mine := n.readPages()
 		if n.reload() {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/durable/dispatch"
 	"github.com/perdure/perdure/store"
 )
 
@@ -16,6 +17,7 @@ const patience = 40 * second
 func (w *world) finish() {
 	w.note(0, "heal", 0, 0, 0)
 	w.healed = true
+	w.setup.credit, w.setup.creditBytes, w.setup.think = 300, 256<<10, min(w.setup.think, 2*ms)
 	clear(w.cuts)
 	for _, n := range w.nodes {
 		n.frozenUntil, n.slowUntil = 0, 0
@@ -26,6 +28,10 @@ func (w *world) finish() {
 	}
 	for _, s := range w.subscribers {
 		s.quiet = 0
+		if s.last != nil {
+			s.last.giveMore(dispatch.Credit{Messages: 300, Bytes: 256 << 10})
+			s.flushSoon()
+		}
 	}
 	w.makeLame()
 	began, why := w.now, ""

@@ -166,10 +166,12 @@ func (s *subscriber) received(l *link, d *service.Delivery, b *model.Batch) {
 	s.flushSoon()
 }
 
-func (l *link) giveBack(bytes uint64) {
-	l.back.Messages++
-	l.back.Bytes += bytes
-	l.credit.Messages++ // as good as granted: nothing more comes before it is
+func (l *link) giveBack(bytes uint64) { l.giveMore(dispatch.Credit{Messages: 1, Bytes: bytes}) }
+
+func (l *link) giveMore(c dispatch.Credit) {
+	l.back.Messages += c.Messages
+	l.back.Bytes += c.Bytes
+	l.credit.Messages += c.Messages // as good as granted: nothing more comes before it is
 }
 
 // handle is the application: it acknowledges, gives back, or forgets.

@@ -124,7 +124,7 @@ func drawSetup(o Options) setup {
 	s.jitter = ms/2 + rng.Int64N(6*ms)
 	s.lose, s.repeat, s.late = some(0.02), some(0.02), some(0.02)
 	s.crash, s.power, s.stop, s.crashAll = some(0.004), some(0.004), some(0.002), some(0.001)
-	s.doom = some(0.01)
+	s.doom = some(0.02)
 	s.partition, s.oneWay, s.isolate = some(0.003), some(0.003), some(0.003)
 	s.slowDisk, s.stallDisk, s.freeze = some(0.003), some(0.003), some(0.003)
 	s.clock, s.frozenClock, s.skew = some(0.003), some(0.001), int64(some(float64(10*second)))

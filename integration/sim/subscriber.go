@@ -50,6 +50,7 @@ type link struct {
 	busy bool
 	slow int64 // it is sent so much later what it gets
 
+	first  dispatch.Credit // asked for with the subscription
 	credit dispatch.Credit // that the server may still use, as the client knows
 	back   dispatch.Credit // to be granted
 	nacks  []service.Nack
@@ -70,6 +71,8 @@ func (s *subscriber) connect() {
 		return
 	}
 	l := &link{conn: c, s: s}
+	l.first = dispatch.Credit{Messages: w.setup.credit, Bytes: w.setup.creditBytes}
+	l.credit = l.first
 	if w.fault(w.setup.slowClient) {
 		l.slow = w.draw(100 * ms)
 	}
@@ -99,7 +102,6 @@ func (s *subscriber) serve(l *link) {
 		return
 	}
 	s.w.subscriptions++
-	l.credit = dispatch.Credit{Messages: s.w.setup.credit, Bytes: s.w.setup.creditBytes}
 	l.sub = &service.Subscription{
 		ID: s.w.subscriptions, Durable: s.durable, Process: s.process,
 		Deliver: func(d service.Delivery) { l.deliver(d) },
@@ -146,7 +148,7 @@ func (s *subscriber) attach(l *link, attach uint64) {
 		return
 	}
 	l.sub.Attach = attach
-	switch err := n.svc.Attach(l.sub, l.credit); {
+	switch err := n.svc.Attach(l.sub, l.first); {
 	case err == service.ErrForceClosed:
 		l.end(errForced)
 		return
@@ -223,6 +225,7 @@ func (s *subscriber) lost(c *conn, why error) {
 		s.over = !s.w.expected(s.durable)
 	case errForced:
 		s.quiet = s.w.now + s.w.draw(second)
+		s.over = s.over || s.w.healed // or the two would go on for ever
 	}
 	s.again(0)
 }
