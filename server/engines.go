@@ -1,12 +1,17 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
+	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/cluster/raftlog"
 	"github.com/perdure/perdure/realm"
 )
@@ -23,7 +28,13 @@ type engines struct {
 
 	mu     sync.Mutex
 	byMode map[realm.Durability]*raftlog.Engine
+	noted  []uint64 // what copiesFile says, nil before it was read
 }
+
+// copiesFile lists the copies that engines of this directory hold. An engine
+// knows its own, but its directory may be lost by itself, or its disk not be
+// mounted; an empty engine must not take its place.
+const copiesFile = "copies.json"
 
 var engineModes = map[realm.Durability]raftlog.Mode{
 	realm.Memory: raftlog.Memory, realm.Async: raftlog.Async, realm.Sync: raftlog.Sync,
@@ -50,7 +61,7 @@ func (e *engines) engine(d realm.Durability) (*raftlog.Engine, error) {
 // on one server.
 func copyID(group, replica uint64) uint64 { return group<<16 | replica&0xffff }
 
-// create makes a copy unless there is one.
+// create makes a copy unless there is one, or was.
 func (e *engines) create(d realm.Durability, id, replica uint64, voters []uint64) error {
 	eng, err := e.engine(d)
 	if err != nil {
@@ -59,11 +70,14 @@ func (e *engines) create(d realm.Durability, id, replica uint64, voters []uint64
 	if have, err := e.has(eng, id); err != nil || have {
 		return err
 	}
-	_, err = eng.Create(id, raftlog.Copy{ReplicaID: replica, Voters: voters})
-	return err
+	if _, err = eng.Create(id, raftlog.Copy{ReplicaID: replica, Voters: voters}); err != nil {
+		return err
+	}
+	return e.note(id, true)
 }
 
-// exists reports whether there is, or once was, a copy.
+// exists reports whether there is, or once was, a copy. One that was noted and
+// that its engine does not know is an error.
 func (e *engines) exists(d realm.Durability, id uint64) (bool, error) {
 	eng, err := e.engine(d)
 	if err != nil {
@@ -79,10 +93,59 @@ func (e *engines) has(eng *raftlog.Engine, id uint64) (bool, error) {
 	}
 	for _, g := range groups {
 		if g.ID == id {
-			return true, nil
+			// The process may have ended between making the copy and noting it.
+			return true, e.note(id, true)
 		}
 	}
-	return false, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	noted, err := e.readNotes()
+	if err == nil && slices.Contains(noted, id) {
+		err = fmt.Errorf("%w: the local copy of group %d is in %s, and not in its engine's directory; is a disk not mounted?",
+			cluster.ErrMayHaveForgotten, id, filepath.Join(e.dir, copiesFile))
+	}
+	return false, err
+}
+
+// note adds a copy to the list, or takes it away, durably.
+func (e *engines) note(id uint64, there bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	noted, err := e.readNotes()
+	if err != nil || slices.Contains(noted, id) == there {
+		return err
+	}
+	next := slices.DeleteFunc(slices.Clone(noted), func(have uint64) bool { return have == id })
+	if there {
+		next = append(next, id)
+	}
+	data, err := json.Marshal(next)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(e.dir, copiesFile, data); err != nil {
+		return err
+	}
+	e.noted = next
+	return nil
+}
+
+// readNotes returns the list. mu is held.
+func (e *engines) readNotes() ([]uint64, error) {
+	if e.noted != nil {
+		return e.noted, nil
+	}
+	path := filepath.Join(e.dir, copiesFile)
+	noted := []uint64{}
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &noted)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("data: %s cannot be read: %w; restore it from a backup of the directory", path, err)
+	}
+	e.noted = noted
+	return noted, nil
 }
 
 // open returns the log of a copy. One that may have forgotten is refused: its
@@ -105,7 +168,10 @@ func (e *engines) remove(d realm.Durability, id uint64) error {
 	if err != nil {
 		return err
 	}
-	return eng.Remove(id)
+	if err := eng.Remove(id); err != nil {
+		return err
+	}
+	return e.note(id, false)
 }
 
 // close stops all engines cleanly. Their groups are closed before.

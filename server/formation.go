@@ -17,8 +17,10 @@ import (
 // The first formation of a realm: when every core server is up, all are empty
 // and agree on the list, the first of them draws a realm id, notes it durably,
 // and tells the others to found; when all have, it founds too. A crash in
-// between goes on from the note. An empty server that hears of a realm which its
-// coordinator has finished founding has lost its directory: it is fenced.
+// between goes on from the note. The others take part when they hear that the
+// coordinator has founded, not before: until then each of them may be told once
+// more, also when it has lost its directory. An empty server that hears of a
+// realm which its coordinator has finished founding is fenced.
 
 // formationRetry is how long a server waits before it asks the others again.
 const formationRetry = 100 * time.Millisecond
@@ -28,6 +30,8 @@ type hello struct {
 	Name  string   `json:"name"`
 	Core  []string `json:"core"` // name=address, sorted
 	Realm realmID  `json:"realm"`
+	// Founded says that all core servers belong to Realm.
+	Founded bool `json:"founded"`
 }
 
 // found tells a core server to found the realm.
@@ -50,12 +54,11 @@ type formation struct {
 		id      *identity
 		waiting string // what for, for status
 	}
-	formed chan struct{} // closed when this server belongs to a realm
-	once   sync.Once
+	told chan struct{} // capacity 1: this server has come to belong to a realm
 }
 
 func newFormation(self CoreServer, core []CoreServer, dir string, id *identity, log *slog.Logger) *formation {
-	f := &formation{self: self, core: core, dir: dir, log: log, formed: make(chan struct{})}
+	f := &formation{self: self, core: core, dir: dir, log: log, told: make(chan struct{}, 1)}
 	f.mu.id = id
 	f.mu.waiting = "the other core servers"
 	return f
@@ -89,24 +92,36 @@ func (f *formation) wait(format string, args ...any) {
 	f.mu.waiting = fmt.Sprintf(format, args...)
 }
 
-// run returns when this server belongs to a realm, or with an error that wraps
-// cluster.ErrMayHaveForgotten when it is empty and the realm is not.
+// founded reports whether all core servers belong to this server's realm.
+func (f *formation) founded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.mu.id.Founded
+}
+
+// run returns when this server may take part in its realm, or with an error that
+// wraps cluster.ErrMayHaveForgotten when it is empty and the realm is not.
 func (f *formation) run(ctx context.Context) error {
 	for {
-		if !f.realm().zero() {
-			f.once.Do(func() { close(f.formed) })
+		if f.founded() {
 			return nil
 		}
-		if err := f.attempt(ctx); err != nil {
+		var err error
+		if f.realm().zero() {
+			err = f.attempt(ctx)
+		} else {
+			err = f.confirm(ctx)
+		}
+		if err != nil {
 			return err
 		}
-		if !f.realm().zero() {
+		if f.founded() {
 			continue
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-f.formed:
+		case <-f.told:
 		case <-time.After(formationRetry):
 		}
 	}
@@ -148,7 +163,7 @@ func (f *formation) attempt(ctx context.Context) error {
 func (f *formation) ask(ctx context.Context, c CoreServer) (hello, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	body, err := json.Marshal(hello{Name: f.self.Name, Core: f.list(), Realm: f.realm()})
+	body, err := json.Marshal(f.hello())
 	if err != nil {
 		return hello{}, err
 	}
@@ -215,19 +230,53 @@ func (f *formation) accept(realm realmID) error {
 		return err
 	}
 	next := *f.mu.id
-	next.Realm = realm
+	next.Realm, next.Founded = realm, f.self.ID == f.core[0].ID // the coordinator is the last
 	if err := next.save(f.dir); err != nil {
 		return err
 	}
 	*f.mu.id = next
-	f.once.Do(func() { close(f.formed) })
+	select {
+	case f.told <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
-// onHello answers another core server.
-func (f *formation) onHello() ([]byte, error) {
-	return json.Marshal(hello{Name: f.self.Name, Core: f.list(), Realm: f.realm()})
+// confirm asks the others, the coordinator first, whether all have founded, and
+// notes it.
+func (f *formation) confirm(ctx context.Context) error {
+	f.wait("core server %s to have founded the realm", f.core[0].Name)
+	for _, c := range f.core {
+		if c.ID == f.self.ID {
+			continue
+		}
+		h, err := f.ask(ctx, c)
+		if err != nil || !h.Founded {
+			continue
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if h.Realm != f.mu.id.Realm {
+			return fmt.Errorf("this server belongs to realm %s, and core server %s to %s; start it with a directory of its own", f.mu.id.Realm, c.Name, h.Realm)
+		}
+		next := *f.mu.id
+		next.Founded = true
+		if err := next.save(f.dir); err != nil {
+			return err
+		}
+		*f.mu.id = next
+		return nil
+	}
+	return nil
 }
+
+// hello is what this server tells others.
+func (f *formation) hello() hello {
+	return hello{Name: f.self.Name, Core: f.list(), Realm: f.realm(), Founded: f.founded()}
+}
+
+// onHello answers another core server.
+func (f *formation) onHello() ([]byte, error) { return json.Marshal(f.hello()) }
 
 // onFound carries out what the coordinator says.
 func (f *formation) onFound(body []byte) ([]byte, error) {

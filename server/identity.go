@@ -45,6 +45,9 @@ type identity struct {
 	Name    string `json:"name"`
 	// Realm is the realm that the directory belongs to.
 	Realm realmID `json:"realm"`
+	// Founded says that all core servers belong to the realm, so that this one
+	// may take part.
+	Founded bool `json:"founded"`
 	// Proposed is the realm id that this server drew for a formation under way.
 	Proposed realmID `json:"proposed"`
 	// Server is the id that the realm gave an auxiliary server.

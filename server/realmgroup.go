@@ -244,6 +244,12 @@ func (n *realmNode) start() error {
 	if err != nil {
 		return err
 	}
+	// Ids follow from the list. With another one this server would speak for
+	// another member.
+	if c := log.Copy(); c.ReplicaID != n.self.ID || len(c.Voters) != len(n.core) {
+		return fmt.Errorf("the realm was founded with %d core servers, of which %s was number %d; in --core there are %d, and it is number %d: start it with the list of then (addresses may change)",
+			len(c.Voters), n.self.Name, c.ReplicaID, len(n.core), n.self.ID)
+	}
 	machine := &realmMachine{Machine: catalog.New(), changed: n.setView, onLead: func() {
 		select {
 		case n.lead <- struct{}{}:
