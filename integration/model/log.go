@@ -130,6 +130,14 @@ func (j *Judge) At(replica, commit, first uint64) {
 	c.commit, c.first = commit, first
 }
 
+// StampOf returns the stamp of an entry that was applied.
+func (j *Judge) StampOf(index uint64) int64 {
+	if index == 0 || index > j.Last() {
+		return 0
+	}
+	return j.log.applied[index-1].Stamp
+}
+
 // Last returns the highest index that any replica applied.
 func (j *Judge) Last() uint64 { return uint64(len(j.log.applied)) }
 

@@ -307,6 +307,9 @@ func (w *world) makeBatch(to uint64) *outgoing {
 			size = 3000
 		} else if w.chance(w.setup.large) {
 			size = 70_000
+			if w.chance(0.1) {
+				size = 400_000 // more than a message of Raft takes
+			}
 		}
 		body := make([]byte, size)
 		binary.LittleEndian.PutUint64(body, w.numbers)

@@ -49,12 +49,12 @@ func (c *conn) serverUp() bool { return c.node.up && c.node.life == c.life }
 
 // toServer carries a frame; f runs where a stream's goroutine would.
 func (c *conn) toServer(f func()) {
-	if c.clientDone {
+	if c.clientDone || !c.serverUp() {
 		return
 	}
 	c.up = max(c.up, c.w.now+c.delay())
-	c.w.after(c.up-c.w.now, func() {
-		if !c.lost && !c.serverDone && c.serverUp() {
+	c.node.after(c.up-c.w.now, func() {
+		if !c.lost && !c.serverDone {
 			f()
 		}
 	})

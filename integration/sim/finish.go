@@ -146,6 +146,8 @@ func (w *world) unrest() string {
 	at.svc.Durables(0, func(d store.Durable) bool {
 		if n := d.Pending().Len(); n > 0 {
 			why = fmt.Sprintf("%d messages are pending in durable %q (%d)", n, d.Name(), d.ID())
+		} else if held, _ := at.svc.Unacked(d.ID()); held > 0 {
+			why = fmt.Sprintf("%d messages of durable %q are held and none is pending", held, d.Name())
 		}
 		return why == ""
 	})

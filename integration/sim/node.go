@@ -129,14 +129,21 @@ func (n *node) start() {
 	n.kick()
 }
 
-// alive wraps f so that it does nothing after the process has ended.
+// alive wraps f so that it does nothing after the process has ended, and waits
+// while it is frozen.
 func (n *node) alive(f func()) func() {
 	life := n.life
-	return func() {
-		if n.up && n.life == life {
+	var try func()
+	try = func() {
+		switch {
+		case !n.up || n.life != life:
+		case n.w.now < n.frozenUntil:
+			n.w.after(n.frozenUntil-n.w.now, try)
+		default:
 			f()
 		}
 	}
+	return try
 }
 
 func (n *node) after(d int64, f func()) { n.w.after(d, n.alive(f)) }
@@ -166,7 +173,7 @@ func (n *node) kick() {
 		return
 	}
 	n.awake = true
-	n.after(max(n.w.draw(n.w.setup.wake+1), n.frozenUntil-n.w.now), n.turn)
+	n.after(n.w.draw(n.w.setup.wake+1), n.turn)
 }
 
 // turn does what cluster.Group.turn does.
@@ -238,6 +245,9 @@ func (n *node) spin(deadline int64) {
 }
 
 func (n *node) feed(now cluster.Now, in *inbox) error {
+	for _, p := range in.proposals {
+		n.replica.Propose(p)
+	}
 	for _, s := range in.stored {
 		if s.Write.Install != nil {
 			n.receive = 0
@@ -259,9 +269,6 @@ func (n *node) feed(now cluster.Now, in *inbox) error {
 	}
 	for _, d := range in.down {
 		n.replica.PeerDown(now, d)
-	}
-	for _, p := range in.proposals {
-		n.replica.Propose(p)
 	}
 	for _, f := range in.calls {
 		f(now)
@@ -308,7 +315,7 @@ func (n *node) perform() bool {
 		if i > 0 && n.meets(atWrite) {
 			return false
 		}
-		n.log.Append(w.Write, n.alive(func() { n.post(func(in *inbox) { in.stored = append(in.stored, w) }) }))
+		n.log.Append(w.Write, n.stored(w))
 	}
 	snapshots := n.eff.Snapshots
 	n.eff = cluster.Effects{Messages: n.eff.Messages[:0], Writes: n.eff.Writes[:0]}
@@ -318,6 +325,16 @@ func (n *node) perform() bool {
 	}
 	n.kickDisk()
 	return true
+}
+
+// stored returns what a write's done does.
+func (n *node) stored(w cluster.StorageWrite) func() {
+	life := n.life
+	return func() {
+		if n.up && n.life == life {
+			n.post(func(in *inbox) { in.stored = append(in.stored, w) })
+		}
+	}
 }
 
 // propose replicates a command. done runs on the loop, as Proposal.Done does.

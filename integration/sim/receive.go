@@ -100,6 +100,9 @@ func (l *link) send(d *service.Delivery) {
 		w.judge.Failf("phantom: replica %d: entry %d holds no batch that anybody made at %d", l.node.id, d.Batch.Index, d.Batch.Offset)
 		return
 	}
+	if stamp := w.judge.StampOf(d.Batch.Index); stamp != d.Batch.Stamp {
+		w.judge.Failf("a batch of entry %d is delivered with stamp %d, the entry has %d", d.Batch.Index, d.Batch.Stamp, stamp)
+	}
 	if d.Ranges != nil && w.chance(0.1) {
 		w.cutOut(data[d.Batch.Offset:d.Batch.Offset+d.Batch.Bytes], d, b)
 	}

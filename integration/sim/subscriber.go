@@ -316,9 +316,7 @@ func (l *link) settle(ids []uint64, nacks []service.Nack, token uint64, now clus
 	}
 	settlement.Done = func(owner, lost bool) {
 		if owner && !lost {
-			for _, id := range ids {
-				w.judge.SettledSync(term, d, id)
-			}
+			l.confirm(term, ids)
 		}
 		if !owner && !lost {
 			w.seen.hit(NotOwner)
@@ -331,6 +329,18 @@ func (l *link) settle(ids []uint64, nacks []service.Nack, token uint64, now clus
 	}
 	w.note(l.node.id, "settle", d, l.sub.ID, uint64(len(ids)))
 	svc.Settle(l.sub.ID, settlement, now)
+}
+
+// confirm notes that somebody is told by the leader of a term that messages are
+// settled. None of them may be pending then.
+func (l *link) confirm(term uint64, ids []uint64) {
+	v, ok := l.node.svc.Durable(l.sub.Durable)
+	for _, id := range ids {
+		if ok && v.Pending().Contains(message.ID(id)) {
+			l.w.judge.Failf("message %d of durable %d is confirmed as settled by replica %d and is pending there", id, l.sub.Durable, l.node.id)
+		}
+		l.w.judge.SettledSync(term, l.sub.Durable, id)
+	}
 }
 
 // settled is the client's: the server has answered.

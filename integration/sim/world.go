@@ -82,8 +82,16 @@ func newWorld(o Options) *world {
 }
 
 func (w *world) run() {
-	for _, n := range w.nodes {
-		n.start()
+	for i, n := range w.nodes {
+		if w.fault(0.1) && i < (len(w.nodes)+1)/2 {
+			w.after(w.draw(5*second), func() { // it comes late to the formation
+				if !n.up {
+					n.start()
+				}
+			})
+		} else {
+			n.start()
+		}
 	}
 	w.openClients()
 	for w.step = 1; w.step <= w.opts.Steps && w.judge.Err() == nil; w.step++ {
