@@ -18,6 +18,9 @@ type Message struct {
 	Headers []Header // no name twice; matchers do not look at them
 	Body    []byte   // opaque
 
+	// TTL, DeliverAt and Key are part of the format; servers of this version
+	// refuse messages that have one, because they would not act on it.
+
 	// TTL is how long the message is worth delivering after it was stored, in
 	// the time in which its cluster runs. 0 is for ever; negative is an error.
 	TTL time.Duration

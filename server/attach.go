@@ -148,7 +148,7 @@ func (p *subscribeStream) durable(ctx context.Context, open *perdurepb.Subscribe
 	if k := open.GetKind(); k != perdurepb.Kind_KIND_UNSPECIFIED && durable.Kind(k) != d.kind {
 		return d, false, faultf(perdurepb.Reason_REASON_KIND_MISMATCH, "durable %s is %v, not %v; ask for its kind, or use another name", name, d.kind, durable.Kind(k))
 	}
-	if matcher != "" && matcher != d.matcher {
+	if matcher != "" && matcher != orAll(d.matcher) {
 		return d, false, faultf(perdurepb.Reason_REASON_MATCHER_MISMATCH, "durable %s has the matcher %s, not %s; it cannot be changed: give the same or none, or use another name", name, orAll(d.matcher), matcher)
 	}
 	return d, created, nil

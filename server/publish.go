@@ -262,6 +262,11 @@ func (p *publishStream) check(sequence uint64, batch []byte) *fault {
 	if err != nil {
 		return batchFault(sequence, err, perdurepb.Reason_REASON_BATCH_TOO_LARGE)
 	}
+	if b.HasControl() {
+		// The format has room for them; taking them without acting on them would
+		// be a false promise.
+		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "batch %d: time to live, delivery time and key of a message are not supported by this version; leave TTL, DeliverAt and Key unset", sequence)
+	}
 	if err = b.Validate(p.limit); err == nil {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 )
 
 func TestNamesThatDoNotExist(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	_, err := n.messages.Resolve(n.ctx(), &perdurepb.ResolveRequest{Endpoint: "fligths"})
 	if e := wantReason(t, err, perdurepb.Reason_REASON_NO_SUCH_ENDPOINT); !strings.Contains(e.Message, `"flights"`) {
@@ -31,6 +32,7 @@ func TestNamesThatDoNotExist(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	for _, bad := range []string{strings.Repeat("x", 257), "_mine"} {
 		_, err := n.subscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Durable: bad, Kind: perdurepb.Kind_KIND_SHARED})
@@ -52,6 +54,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestMatchersAndKinds(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	for _, tc := range []struct {
 		name string
@@ -72,6 +75,9 @@ func TestMatchersAndKinds(t *testing.T) {
 			t.Errorf("%s: %s", tc.name, e.Message)
 		}
 	}
+	// {} is every message: for a durable that is made, and for one that is there.
+	n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Durable: "all", Matcher: "{}", Kind: perdurepb.Kind_KIND_SHARED})
+	n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Durable: "all", Matcher: "{ }", Kind: perdurepb.Kind_KIND_SHARED})
 	s := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Durable: "vegas", Matcher: `{ "origin" : "LAS" }`, Kind: perdurepb.Kind_KIND_SHARED})
 	p := n.mustPublisher("flights")
 	var jfk, las message.Message
@@ -86,6 +92,7 @@ func TestMatchersAndKinds(t *testing.T) {
 }
 
 func TestTakeoverThroughTheStream(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	old := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Process: 1})
 	_, err := n.subscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Process: 1})
@@ -105,6 +112,7 @@ func TestTakeoverThroughTheStream(t *testing.T) {
 }
 
 func TestNotOwner(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	open := &perdurepb.SubscribeOpen{Endpoint: "flights", Subscriber: "worker", CreditMessages: 2}
 	a, b := n.mustSubscriber(open), n.mustSubscriber(open)
@@ -128,6 +136,7 @@ func TestNotOwner(t *testing.T) {
 }
 
 func TestSettlementsThatAreNone(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	for _, m := range []*perdurepb.Settle{
 		{Acks: []uint64{1}},
@@ -148,6 +157,7 @@ func TestSettlementsThatAreNone(t *testing.T) {
 }
 
 func TestFirstFrames(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	p, err := n.messages.Publish(n.ctx())
 	if err != nil {
@@ -182,6 +192,7 @@ func TestFirstFrames(t *testing.T) {
 }
 
 func TestSessionsThatCannotBeResumed(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	_, err := n.publisher(&perdurepb.PublishOpen{Endpoint: "flights", Session: 4711})
 	wantReason(t, err, perdurepb.Reason_REASON_SESSION_UNKNOWN)
@@ -193,6 +204,7 @@ func TestSessionsThatCannotBeResumed(t *testing.T) {
 }
 
 func TestDurableDeleted(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	s := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Durable: "vegas"})
 	n.apply(replace(t, testRealm, `          - {name: vegas, type: shared, matcher: '{"origin":"LAS"}'}`+"\n", ""))
@@ -200,6 +212,7 @@ func TestDurableDeleted(t *testing.T) {
 }
 
 func TestStreamsAreBounded(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	n.streams.mu.Lock()
 	n.streams.most = 2
@@ -219,6 +232,7 @@ func TestStreamsAreBounded(t *testing.T) {
 
 // What is stored and fails a check is no fault of the subscriber's.
 func TestStoredBatchIsCorrupt(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	n.mustPublisher("flights").stored(1, 1, bodies("a", "b"))
 	h := n.reconciler.all()[0]
@@ -260,6 +274,7 @@ func (n *node) deliverTo(id uint64, d service.Delivery) {
 // A reader that stalls holds up nobody, and what waits for it is bounded by its
 // credit.
 func TestStalledReaderHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	stalled := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Subscriber: "worker", CreditMessages: 1 << 40, CreditBytes: 1 << 60})
 	if stalled.opened.CreditMessages != service.MaxCredit {
