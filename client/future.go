@@ -70,6 +70,7 @@ type batch struct {
 	sent     bool      // to some stream, under its present number: it may be stored
 	handed   int       // how often to a stream
 	complete bool
+	refused  bool      // never taken: nothing of it was or will be sent
 
 	done    chan struct{}
 	receipt Receipt // of the first message; the others have the following ids
@@ -81,6 +82,7 @@ func newBatch() *batch { return &batch{done: make(chan struct{})} }
 // failedBatch is the completion of a message that was never taken.
 func failedBatch(err error) *batch {
 	b := newBatch()
+	b.refused = true
 	b.finish(Receipt{}, err)
 	return b
 }
@@ -104,6 +106,16 @@ type Future struct {
 
 // Done is closed when the outcome is known.
 func (f Future) Done() <-chan struct{} { return f.b.done }
+
+// Refused returns why the message was not taken, such as ErrMessageTooLarge, and
+// nil if it was. It does not wait. What was refused was never sent, and what is
+// published after it goes its way.
+func (f Future) Refused() error {
+	if f.b.refused {
+		return f.b.err
+	}
+	return nil
+}
 
 // Wait returns the outcome. If ctx ends first, the message stays on its way, and
 // the error is ErrOutcomeUnknown joined with that of ctx.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/realm"
 )
 
@@ -64,6 +65,15 @@ type complaint struct {
 	Retryable bool             `json:"retryable"`
 	Leader    *client.Leader   `json:"leader,omitempty"`
 	Problems  []client.Problem `json:"problems,omitempty"`
+
+	*progress // of a pub that stopped on its way
+}
+
+// progress is how far a pub came before it failed.
+type progress struct {
+	Published int        `json:"published"`
+	Confirmed int        `json:"confirmed"`
+	LastID    message.ID `json:"last_id"`
 }
 
 // fail reports err on standard error and returns the exit code.
@@ -82,11 +92,11 @@ func (p *program) fail(cmd *cobra.Command, err error) int {
 		p.writeJSON(p.stderr, map[string]complaint{"error": c})
 		return code
 	}
-	message := c.Message
+	text := c.Message
 	if usage != nil {
-		message += "; see " + usage.command + " --help"
+		text += "; see " + usage.command + " --help"
 	}
-	fmt.Fprintf(p.stderr, "perdure: %s (%s)\n", message, c.Reason)
+	fmt.Fprintf(p.stderr, "perdure: %s (%s)\n", text, c.Reason)
 	for _, problem := range c.Problems {
 		fmt.Fprintf(p.stderr, "  %s\n", problemLine("", problem))
 	}
@@ -113,6 +123,10 @@ func describe(err error) complaint {
 		c.Reason, c.Retryable = reasonTimeout, true
 	case errors.Is(err, context.Canceled):
 		c.Reason, c.Message = reasonInterrupted, "interrupted"
+	}
+	var part *partly
+	if errors.As(err, &part) {
+		c.progress = &progress{part.done.Published, part.done.Confirmed, part.done.LastID}
 	}
 	// An outcome that is not known matters more than why.
 	if errors.Is(err, client.ErrOutcomeUnknown) {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +22,9 @@ import (
 // pubWaiting bounds the messages whose outcome is awaited; the publisher's own
 // window is in batches and bytes.
 const pubWaiting = 64 << 10
+
+// outcomeGrace lets the publisher end first, whose error says more.
+const outcomeGrace = time.Second
 
 // pubResult is what `pub -o json` prints.
 type pubResult struct {
@@ -42,8 +47,8 @@ func (p *program) pubCommand() *cobra.Command {
 			"With --jsonl each line of FILE, or of standard input for -, is a JSON object whose members\n" +
 			"become typed fields: a string stays a string, an integer within 64 bits is an int64, other\n" +
 			"numbers are float64, null is no field, an object is a nested message, and an array of one\n" +
-			"kind is an array. The first line that is none of this ends it, with its number and with\n" +
-			"what was sent before.",
+			"kind is an array. The first line that is none of this, or that is refused, ends it, with its\n" +
+			"number and with what was sent before.",
 		Example: "  perdure pub default hi\n" +
 			"  perdure pub default one two three --header source=shell\n" +
 			"  seq 100 | perdure pub default\n" +
@@ -92,6 +97,12 @@ func parseHeaders(cmd *cobra.Command, given []string) ([]message.Header, error) 
 		if err := message.ValidName(name); err != nil {
 			return nil, usagef(cmd, "--header %q: %w", h, err)
 		}
+		if !utf8.ValidString(value) {
+			return nil, usagef(cmd, "--header %q: the value is not UTF-8", h)
+		}
+		if slices.ContainsFunc(list, func(o message.Header) bool { return o.Name == name }) {
+			return nil, usagef(cmd, "--header %q: header %q was given before", h, name)
+		}
 		list = append(list, message.Header{Name: name, Value: value})
 	}
 	return list, nil
@@ -114,9 +125,14 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 	futures := make(chan client.Future, pubWaiting)
 	refused := make(chan error, 1)
 	go func() { refused <- awaitOutcomes(futures, conn.timeout, &r, stop) }()
-	stopped := in.each(publishing, func(m *message.Message) {
-		futures <- pub.PublishAsync(publishing, m)
+	stopped := in.each(publishing, func(m *message.Message) error {
+		f := pub.PublishAsync(publishing, m)
+		if err := f.Refused(); err != nil {
+			return err
+		}
+		futures <- f
 		r.Published++
+		return nil
 	})
 	close(futures)
 	err = <-refused // r belongs to us again
@@ -128,17 +144,26 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 		err = errors.Join(err, stopped)
 	}
 	if err != nil {
-		return fmt.Errorf("%w; sent before: %s, %d confirmed", err, countOf(r.Published, "message"), r.Confirmed)
+		return &partly{fmt.Errorf("%w; sent before: %s, %d confirmed", err, countOf(r.Published, "message"), r.Confirmed), r}
 	}
 	if output == formatJSON {
 		return p.writeJSON(p.stdout, r)
 	}
-	fmt.Fprintf(p.stdout, "published %s to %s, confirmed %s%s\n", grouped(r.Published), endpoint, grouped(r.Confirmed), idRange(r))
+	_, err = fmt.Fprintf(p.stdout, "published %s to %s, confirmed %s%s\n", grouped(r.Published), endpoint, grouped(r.Confirmed), idRange(r))
 	if r.Published > 0 && !r.Interested {
 		fmt.Fprintln(p.stderr, "perdure: no durable is interested, so nothing was kept; subscribe first, as with: perdure sub "+endpoint+" --durable NAME")
 	}
-	return nil
+	return err
 }
+
+// partly is the error of a run that published a part.
+type partly struct {
+	err  error
+	done pubResult
+}
+
+func (e *partly) Error() string { return e.err.Error() }
+func (e *partly) Unwrap() error { return e.err }
 
 func idRange(r pubResult) string {
 	if r.FirstID == 0 {
@@ -149,18 +174,22 @@ func idRange(r pubResult) string {
 
 // awaitOutcomes waits for outcomes in order, counts them in r, and stops the
 // publishing at the first that is an error, which it returns. It drains futures.
-// Each outcome may take the timeout.
+// Each outcome may take the timeout, and a little more: the publisher, which
+// gives up after the same time, says why.
 func awaitOutcomes(futures <-chan client.Future, timeout time.Duration, r *pubResult, stop context.CancelCauseFunc) error {
 	var first error
-	confirmed, duplicates := 0, 0
+	confirmed, duplicates, refused := 0, 0, 0
 	var from, to message.ID
 	var store string
 	var interested bool
 	for f := range futures {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout)
+		ctx, cancel := context.WithTimeout(context.Background(), timeout+outcomeGrace)
 		receipt, err := f.Wait(ctx)
 		cancel()
 		if err != nil {
+			if !errors.Is(err, client.ErrOutcomeUnknown) {
+				refused++
+			}
 			if first == nil {
 				first = err
 				stop(err)
@@ -179,6 +208,7 @@ func awaitOutcomes(futures <-chan client.Future, timeout time.Duration, r *pubRe
 			}
 		}
 	}
+	r.Published -= refused // the publishing has ended
 	r.Confirmed, r.Duplicates, r.FirstID, r.LastID, r.Store, r.Interested = confirmed, duplicates, from, to, store, interested
 	return first
 }
@@ -214,15 +244,17 @@ func (in *pubInput) close() {
 	}
 }
 
-// each calls do for every message, in order, until ctx ends. The message is
-// used again.
-func (in *pubInput) each(ctx context.Context, do func(*message.Message)) error {
+// each calls do for every message, in order, until ctx ends or do fails, and
+// says at which message it did.
+func (in *pubInput) each(ctx context.Context, do func(*message.Message) error) error {
 	if in.lines == nil {
-		for _, body := range in.bodies {
+		for i, body := range in.bodies {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			do(&message.Message{Headers: in.headers, Body: []byte(body)})
+			if err := do(&message.Message{Headers: in.headers, Body: []byte(body)}); err != nil {
+				return fmt.Errorf("BODY %d: %w", i+1, err)
+			}
 		}
 		return nil
 	}
@@ -246,7 +278,9 @@ func (in *pubInput) each(ctx context.Context, do func(*message.Message)) error {
 			}
 		}
 		m.Headers = in.headers
-		do(m)
+		if err := do(m); err != nil {
+			return fmt.Errorf("%s:%d: %w", in.name, number, err)
+		}
 	}
 	return context.Cause(ctx)
 }
