@@ -21,6 +21,7 @@ import (
 )
 
 func TestRealmErrors(t *testing.T) {
+	t.Parallel()
 	n := open(t, single(t))
 	n.until("the realm is formed", func() bool { return n.forming() == nil })
 	_, err := n.admin.GetRealm(n.ctx(), &perdurepb.GetRealmRequest{})
@@ -65,6 +66,7 @@ func TestRealmErrors(t *testing.T) {
 
 // A core server alone serves nobody, and says what it waits for everywhere.
 func TestForming(t *testing.T) {
+	t.Parallel()
 	config := single(t)
 	config.Core = "s1=127.0.0.1:1,s2=127.0.0.1:2,s3=127.0.0.1:3"
 	n := open(t, config)
@@ -109,6 +111,7 @@ func (n *node) wantHealth(want healthpb.HealthCheckResponse_ServingStatus) {
 // Health follows the state: forming, ready, without a leader, stopped. Whoever
 // watches is told.
 func TestHealthFollowsTheState(t *testing.T) {
+	t.Parallel()
 	n := open(t, single(t))
 	watch, err := healthpb.NewHealthClient(n.conn).Watch(n.ctx(), &healthpb.HealthCheckRequest{Service: "perdure.v1.Messages"})
 	if err != nil {
@@ -153,6 +156,7 @@ func TestServicesThatAreAboutToStart(t *testing.T) {
 }
 
 func TestNoLeader(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	p := n.mustPublisher("flights")
 	s := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights"})
@@ -173,6 +177,7 @@ func TestNoLeader(t *testing.T) {
 // What was in memory is forgotten by a restart: the service takes no part under
 // its old name, and says so; the realm, which is on disk, is there again.
 func TestMemoryIsForgotten(t *testing.T) {
+	t.Parallel()
 	config := single(t)
 	n := open(t, config)
 	n.apply(replace(t, testRealm, "durability: async", "durability: memory"))
@@ -194,6 +199,7 @@ func TestMemoryIsForgotten(t *testing.T) {
 
 // A restart finds everything again, sessions included.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	config := single(t)
 	n := open(t, config)
 	n.apply(testRealm)
@@ -220,6 +226,7 @@ func TestRestart(t *testing.T) {
 
 // Live changes of times restart the service's replica, and lose nothing.
 func TestTuningIsLive(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	n.mustPublisher("flights").stored(1, 1, bodies("a"))
 	n.apply(replace(t, testRealm, "durability: async", "durability: async\n    profile: fast"))
@@ -230,6 +237,7 @@ func TestTuningIsLive(t *testing.T) {
 // An Open that fails undoes what it did: the same directory and ports serve the
 // next one.
 func TestOpenUndoes(t *testing.T) {
+	t.Parallel()
 	used, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -261,6 +269,7 @@ func TestOpenUndoes(t *testing.T) {
 }
 
 func TestOpenRefusesDirectories(t *testing.T) {
+	t.Parallel()
 	config := single(t)
 	config.Data = filepath.Join(t.TempDir(), "missing", "parent")
 	if _, err := Open(t.Context(), config, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "parent") {
@@ -283,6 +292,7 @@ func TestOpenRefusesDirectories(t *testing.T) {
 }
 
 func TestCloseIsIdempotentAndEndsStreams(t *testing.T) {
+	t.Parallel()
 	n := start(t, testRealm)
 	p := n.mustPublisher("flights")
 	s := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", CreditMessages: 1})

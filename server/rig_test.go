@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -253,17 +254,20 @@ func wantReason(t testing.TB, err error, want perdurepb.Reason) *perdurepb.Error
 	return e
 }
 
-// freeAddresses returns addresses on which nobody listens at this moment.
+// freeAddresses returns addresses on which nobody listens at this moment. Their
+// ports are not among those that the system gives to whoever asks for any, so
+// nobody is given one of them meanwhile.
 func freeAddresses(t testing.TB, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(out) < n {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.N(20_000))
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer func() { _ = l.Close() }() // only to reserve it
-		out = append(out, l.Addr().String())
+		out = append(out, addr)
 	}
 	return out
 }

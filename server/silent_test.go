@@ -252,6 +252,7 @@ func TestStreamsAfterTheEnd(t *testing.T) {
 
 // The same over the wire, in real time.
 func TestSilentClients(t *testing.T) {
+	t.Parallel()
 	n := start(t, replace(t, testRealm, "durability: async", "durability: async\n    client_heartbeat: 100ms\n    client_timeout: 500ms"))
 	p := n.mustPublisher("flights")
 	s := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights"})

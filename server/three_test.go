@@ -31,6 +31,7 @@ endpoints:
 // name it, a graceful stop names the next one, and without a majority what was
 // on its way is unknown.
 func TestThreeServers(t *testing.T) {
+	t.Parallel()
 	nodes := three(t)
 	nodes[0].apply(threeRealm)
 	first := leader(t, nodes)
@@ -120,6 +121,7 @@ func leader(t testing.TB, nodes []*node) (found *node) {
 
 // A wiped core server is fenced, and the others go on.
 func TestWipedServer(t *testing.T) {
+	t.Parallel()
 	nodes := three(t)
 	nodes[0].apply(threeRealm)
 	leader(t, nodes)

@@ -1,0 +1,6 @@
+//go:build race
+
+package server
+
+// raceDetector allocates, too.
+const raceDetector = 2
