@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/cluster/raftlog"
@@ -26,9 +27,10 @@ type engines struct {
 	networkFS bool
 	logger    *slog.Logger
 
-	mu     sync.Mutex
-	byMode map[realm.Durability]*raftlog.Engine
-	noted  []uint64 // what copiesFile says, nil before it was read
+	mu       sync.Mutex
+	byMode   map[realm.Durability]*raftlog.Engine
+	interval time.Duration // of the async engine; 0 is its default
+	noted    []uint64      // what copiesFile says, nil before it was read
 }
 
 // copiesFile lists the copies that engines of this directory hold. An engine
@@ -186,4 +188,15 @@ func (e *engines) close() error {
 	}
 	e.byMode = nil
 	return errors.Join(errs...)
+}
+
+// setSyncInterval gives the async engine the shortest interval that a cluster on
+// this server asks for; it is one engine for all of them.
+func (e *engines) setSyncInterval(interval time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if eng := e.byMode[realm.Async]; eng != nil && interval != e.interval {
+		e.interval = interval
+		eng.SetSyncInterval(interval)
+	}
 }

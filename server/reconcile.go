@@ -98,7 +98,7 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 				continue
 			}
 			h := find(old, c.ID, s.ReplicaID)
-			if h == nil || h.tuning != c.Tuning || h.group != nil && h.group.Err() != nil && h.err == nil {
+			if h == nil || replicaTimes(h.tuning) != replicaTimes(c.Tuning) || h.group != nil && h.group.Err() != nil && h.err == nil {
 				h = r.replace(h, c, s)
 			}
 			next = append(next, h)
@@ -110,6 +110,7 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 		}
 	}
 	r.set(next)
+	r.server.engines.setSyncInterval(syncInterval(v, next))
 	for i, h := range next {
 		c := v.ClusterByID(h.cluster)
 		if h.group == nil {
@@ -121,6 +122,27 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 			r.deploy(ctx, h, v, c)
 		}
 	}
+}
+
+// replicaTimes are the times that a replica is started with; the others count
+// from the next stream or sync on.
+func replicaTimes(t realm.Tuning) [3]time.Duration {
+	return [3]time.Duration{t.Tick, t.Heartbeat, t.ElectionTimeout}
+}
+
+// syncInterval is the shortest that an async cluster here asks for, or the
+// default.
+func syncInterval(v *catalog.View, list []*hosted) time.Duration {
+	shortest := time.Duration(0)
+	for _, h := range list {
+		if c := v.ClusterByID(h.cluster); c.Durability == realm.Async && (shortest == 0 || c.Tuning.SyncInterval < shortest) {
+			shortest = c.Tuning.SyncInterval
+		}
+	}
+	if shortest == 0 {
+		return realm.DefaultTuning(realm.DefaultProfile).SyncInterval
+	}
+	return shortest
 }
 
 func find(list []*hosted, cluster, replica uint64) *hosted {
@@ -275,6 +297,9 @@ func (r *reconciler) deploy(ctx context.Context, h *hosted, v *catalog.View, c *
 	if err := h.group.Do(ctx, func(cluster.Now) { have = h.service.Revision() }); err != nil || have >= v.Revision {
 		return
 	}
+	if have == 0 && r.yield(ctx, h, c) {
+		return
+	}
 	result, err := propose(ctx, h.group, store.AppendDeploy(nil, deployment(v.Revision, c)))
 	switch {
 	case err != nil:
@@ -284,6 +309,34 @@ func (r *reconciler) deploy(ctx context.Context, h *hosted, v *catalog.View, c *
 	default:
 		r.server.logger.Error("definition deployed in part, or refused", "cluster", c.Name, "revision", v.Revision, "result", result.Code.String(), "detail", result.Detail)
 	}
+}
+
+// yieldTime is how long a new cluster's first leader looks for the service that
+// should lead rather.
+const yieldTime = 300 * time.Millisecond
+
+// yield gives the leadership of a cluster that nobody uses yet to the service of
+// the first rank: where servers take up a new realm at different speeds, the
+// quick ones would lead everything. It reports whether that has worked.
+func (r *reconciler) yield(ctx context.Context, h *hosted, c *catalog.ClusterView) bool {
+	first := slices.IndexFunc(c.Services, func(s catalog.ServiceView) bool { return rank(c, s.ReplicaID) == 0 })
+	preferred := c.Services[first].ReplicaID
+	if preferred == h.replica {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, yieldTime)
+	defer cancel()
+	for h.group.Leads() {
+		if err := h.group.HandOver(ctx, map[uint64]int{preferred: 1}); err != nil {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return !h.group.Leads()
+		case <-time.After(yieldTime / 10): // it was not heard of yet, or does lead now
+		}
+	}
+	return true
 }
 
 // deployment is what a revision says about a cluster.
