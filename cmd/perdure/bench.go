@@ -57,7 +57,10 @@ func (p *program) benchPublishCommand() *cobra.Command {
 		Long: "Starts three servers on this machine with a store that one durable keeps, publishes, and\n" +
 			"prints messages a second, the time from call to confirmation, and the processor time of all\n" +
 			"servers for a million messages. With --connect it uses an endpoint of a running cluster, and\n" +
-			"knows nothing of its processor time.\n\n" +
+			"knows nothing of its processor time. PERDURE_CONNECT, which other commands read, is not\n" +
+			"meant for it.\n\n" +
+			"Before the clock runs it publishes 5 % of --count, at least one message, to warm up: a running\n" +
+			"cluster stores these, too.\n\n" +
 			"A window is what a publisher has sent and not yet seen confirmed.",
 		Example: "  perdure bench publish\n" +
 			"  perdure bench publish --durability async --size 128 --count 2000000 -o json\n" +
@@ -68,7 +71,7 @@ func (p *program) benchPublishCommand() *cobra.Command {
 	output := outputFlag(cmd)
 	f := cmd.Flags()
 	f.IntVar(&o.load.Size, "size", 128, "bytes of a body")
-	f.IntVar(&o.load.Count, "count", 1_000_000, "messages")
+	f.IntVar(&o.load.Count, "count", 1_000_000, "messages that are measured; 5 % more warm up")
 	f.IntVar(&o.load.Publishers, "publishers", 1, "publishers, each with a connection")
 	f.IntVar(&o.load.Window, "window", client.DefaultWindowBatches, "batches of a publisher in its window")
 	f.IntVar(&o.load.Batch, "batch", client.DefaultBatchTarget, "bytes at which a batch is sent")

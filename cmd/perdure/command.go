@@ -75,7 +75,7 @@ func finish(root *cobra.Command) {
 		cmd.Flags().SortFlags = false
 		cmd.DisableFlagsInUseLine = true
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			f.Usage += " [" + variable(f.Name) + "]"
+			f.Usage += " [" + twin(cmd, f.Name) + "]"
 		})
 	})
 }
@@ -92,6 +92,24 @@ func variable(flag string) string {
 	return "PERDURE_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
+// twin is the environment twin of a flag of a command. Where a flag means one
+// thing to one command and another to another, the variable of one of them has
+// the command's name: who exports what pub is to connect to does not mean bench,
+// and a server's data is not a dev's.
+func twin(cmd *cobra.Command, flag string) string {
+	if flag != "output" && cmd.HasParent() {
+		top := cmd
+		for top.Parent().HasParent() {
+			top = top.Parent()
+		}
+		switch name := top.Name(); {
+		case name == "bench", name == "dev" && flag == "data", name == "demo" && flag == "count":
+			return variable(name + "-" + flag)
+		}
+	}
+	return variable(flag)
+}
+
 // fromEnvironment sets the flags that were not given from their variables. An
 // empty variable counts as absent.
 func (p *program) fromEnvironment(cmd *cobra.Command) error {
@@ -100,12 +118,12 @@ func (p *program) fromEnvironment(cmd *cobra.Command) error {
 	}
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		value, ok := lookup(p.environ, variable(f.Name))
+		value, ok := lookup(p.environ, twin(cmd, f.Name))
 		if !ok || value == "" || f.Changed || f.Name == "help" || err != nil {
 			return
 		}
 		if e := cmd.Flags().Set(f.Name, value); e != nil {
-			err = usagef(cmd, "environment: %s: %v", variable(f.Name), unquoteFlag(e))
+			err = usagef(cmd, "environment: %s: %v", twin(cmd, f.Name), unquoteFlag(e))
 		}
 	})
 	return err

@@ -33,6 +33,10 @@ func (p *program) devCommand() *cobra.Command {
 		Long: "Starts servers, each a process of its own, waits until they are ready, gives them a realm\n" +
 			"and stays in the foreground. Their files stay in DIR; the next dev goes on with them.\n" +
 			"Without --realm a new cluster gets a realm with an endpoint `default`.\n\n" +
+			"A server may have forgotten what it promised, as all that are started again have where the\n" +
+			"cluster's durability is memory. Its service is fenced, which is final: dev goes on with a\n" +
+			"warning while most servers remember, and ends at once when no cluster has a majority left.\n" +
+			"To start anew remove DIR, or choose another --data.\n\n" +
 			"DIR is perdure/dev in the user's cache directory, or ./perdure-dev where there is none.\n" +
 			"Other terminals find the servers in DIR/dev.json, and see, kill, pause, resume and\n" +
 			"restart them with the verbs below.",
@@ -116,7 +120,7 @@ func devVacant(ctx context.Context, dir string, servers int) error {
 		return err
 	}
 	if now, err := askControl(ctx, dir, devRequest{Verb: "ls"}); err == nil {
-		return fmt.Errorf("a dev runs in %s already, process %d; end it, or choose another --data", dir, now.PID)
+		return fmt.Errorf("a dev runs in %s already, process %d; end it, or choose another --data", dir, now.State.PID)
 	}
 	if n := len(last.Servers); n != servers {
 		return fmt.Errorf("%s belongs to a cluster of %d servers; say --servers %d, choose another --data, or remove it", dir, n, n)
@@ -162,6 +166,10 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 	}
 	starting, ready := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
 	err = d.fleet.startAll(starting)
+	var fenced *fencedFleet
+	if errors.As(err, &fenced) {
+		err = d.tolerate(starting, fenced)
+	}
 	if err == nil {
 		err = d.establish(starting, definition)
 	}
@@ -218,12 +226,18 @@ func (d *dev) say(format string, args ...any) {
 
 // answer carries out what another terminal asks for.
 func (d *dev) answer(ctx context.Context, r devRequest) devResponse {
+	var warning string
 	if r.Verb != "ls" {
-		if err := d.do(ctx, r); err != nil {
+		err := d.do(ctx, r)
+		var fenced *fencedError
+		if errors.As(err, &fenced) {
+			warning = fmt.Sprintf("%v; %s", fenced, d.whatNow())
+			d.say("warning: %s", warning)
+		} else if err != nil {
 			return devResponse{Error: err.Error()}
 		}
 	}
-	return devResponse{State: d.state()}
+	return devResponse{State: d.state(), Warning: warning}
 }
 
 func (d *dev) do(ctx context.Context, r devRequest) error {
@@ -244,11 +258,12 @@ func (d *dev) do(ctx context.Context, r devRequest) error {
 	if v == nil {
 		return errors.New("unknown request; this perdure and the one that runs dev are of different versions")
 	}
-	if err := v.do(ctx, d, n); err != nil {
-		return err
+	err := v.do(ctx, d, n)
+	var fenced *fencedError
+	if err == nil || errors.As(err, &fenced) {
+		d.say("%s %s", n.name, v.done)
 	}
-	d.say("%s %s", n.name, v.done)
-	return nil
+	return err
 }
 
 // welcome prints where the servers are and what to try.

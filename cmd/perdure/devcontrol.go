@@ -26,8 +26,9 @@ type devRequest struct {
 }
 
 type devResponse struct {
-	Error string   `json:"error,omitempty"`
-	State devState `json:"state"`
+	Error   string   `json:"error,omitempty"`
+	Warning string   `json:"warning,omitempty"` // it was done, but
+	State   devState `json:"state"`
 }
 
 // listenControl listens on a socket in dir, or where that path is too long for
@@ -79,32 +80,32 @@ func serveControl(ctx context.Context, l net.Listener, answer func(context.Conte
 }
 
 // askControl asks the dev whose files are in dir. It fails where none runs.
-func askControl(ctx context.Context, dir string, request devRequest) (devState, error) {
+func askControl(ctx context.Context, dir string, request devRequest) (devResponse, error) {
 	nobody := func(cause string) error {
 		return fmt.Errorf("no dev runs with its files in %s: %s; start one with perdure dev, or name its directory with --data", dir, cause)
 	}
 	last, err := readDevState(dir)
 	if err != nil {
-		return devState{}, err
+		return devResponse{}, err
 	}
 	if last == nil {
-		return devState{}, nobody("there is no " + devFile)
+		return devResponse{}, nobody("there is no " + devFile)
 	}
 	var d net.Dialer
 	ctx, cancel := context.WithTimeout(ctx, controlPatience)
 	defer cancel()
 	conn, err := d.DialContext(ctx, "unix", last.Control)
 	if err != nil {
-		return devState{}, nobody("it has ended")
+		return devResponse{}, nobody("it has ended")
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	var response devResponse
 	if err := errors.Join(json.NewEncoder(conn).Encode(request), json.NewDecoder(conn).Decode(&response)); err != nil {
-		return devState{}, fmt.Errorf("ask the dev with its files in %s: %w", dir, errors.Join(err, ctx.Err()))
+		return devResponse{}, fmt.Errorf("ask the dev with its files in %s: %w", dir, errors.Join(err, ctx.Err()))
 	}
 	if response.Error != "" {
-		return devState{}, errors.New(response.Error)
+		return devResponse{}, errors.New(response.Error)
 	}
-	return response.State, nil
+	return response, nil
 }

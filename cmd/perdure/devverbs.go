@@ -14,22 +14,22 @@ import (
 // devVerb is something that dev does to one of its servers.
 type devVerb struct {
 	name, short, done string
+	byName            bool // "leader" is not understood
 	do                func(context.Context, *dev, *node) error
 }
 
 var devVerbs = []devVerb{
-	{"kill", "Kill a server with SIGKILL", "was killed", func(_ context.Context, _ *dev, n *node) error {
+	{"kill", "Kill a server with SIGKILL", "was killed", false, func(_ context.Context, _ *dev, n *node) error {
 		return n.kill()
 	}},
-	{"pause", "Pause a server with SIGSTOP", "is paused", func(_ context.Context, _ *dev, n *node) error {
+	{"pause", "Pause a server with SIGSTOP", "is paused", false, func(_ context.Context, _ *dev, n *node) error {
 		_, err := n.signal(syscall.SIGSTOP, false)
 		return err
 	}},
-	{"resume", "Resume a paused server with SIGCONT", "goes on", func(_ context.Context, _ *dev, n *node) error {
-		_, err := n.signal(syscall.SIGCONT, false)
-		return err
+	{"resume", "Resume a paused server with SIGCONT", "goes on", true, func(_ context.Context, _ *dev, n *node) error {
+		return n.resume()
 	}},
-	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", restart},
+	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", false, restart},
 }
 
 func restart(ctx context.Context, d *dev, n *node) error {
@@ -58,14 +58,14 @@ func (p *program) devLsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		state, err := askControl(cmd.Context(), dir, devRequest{Verb: "ls"})
+		r, err := askControl(cmd.Context(), dir, devRequest{Verb: "ls"})
 		if err != nil {
 			return err
 		}
 		if *output == formatJSON {
-			return p.writeJSON(p.stdout, state)
+			return p.writeJSON(p.stdout, r.State)
 		}
-		printDevTable(p.stdout, state)
+		printDevTable(p.stdout, r.State)
 		return nil
 	}
 	return cmd
@@ -82,13 +82,22 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 		Args: oneArg("server"),
 	}
 	cmd.Flags().StringVar(&data, "data", "", "directory of the dev, as given to it")
-	cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster whose leader is meant")
+	if v.byName {
+		cmd.Use, cmd.Long = v.name+" SERVER", v.short+"."
+		cmd.Example = fmt.Sprintf("  perdure dev %[1]s s2\n  perdure dev %[1]s s2 --data ./five", v.name)
+	} else {
+		cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster whose leader is meant")
+	}
+	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		dir, err := p.devDirectory(data)
 		if err != nil {
 			return err
 		}
 		server := args[0]
+		if server == "leader" && v.byName {
+			return usagef(cmd, "%s takes the name of a server: one that is paused leads nothing", v.name)
+		}
 		if server == "leader" {
 			if server, err = p.devLeader(cmd, dir, cluster); err != nil {
 				return err
@@ -96,8 +105,15 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 		} else if cluster != "" {
 			return usagef(cmd, "--cluster goes with leader; %q names a server already", server)
 		}
-		if _, err := askControl(cmd.Context(), dir, devRequest{Verb: v.name, Server: server}); err != nil {
+		r, err := askControl(cmd.Context(), dir, devRequest{Verb: v.name, Server: server})
+		if err != nil {
 			return err
+		}
+		if r.Warning != "" {
+			fmt.Fprintf(p.stderr, "perdure: warning: %s\n", r.Warning)
+		}
+		if *output == formatJSON {
+			return p.writeJSON(p.stdout, verbResult(v.name, server, r))
 		}
 		_, err = fmt.Fprintf(p.stdout, "%s %s\n", server, v.done)
 		return err
@@ -105,14 +121,31 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 	return cmd
 }
 
+// devDone is what a verb of dev prints with -o json.
+type devDone struct {
+	Verb    string    `json:"verb"`
+	Server  devServer `json:"server"` // as it is now
+	Warning string    `json:"warning,omitempty"`
+}
+
+func verbResult(verb, server string, r devResponse) devDone {
+	done := devDone{Verb: verb, Warning: r.Warning}
+	for _, s := range r.State.Servers {
+		if s.Name == server {
+			done.Server = s
+		}
+	}
+	return done
+}
+
 // devLeader asks the servers of a dev who leads.
 func (p *program) devLeader(cmd *cobra.Command, dir, cluster string) (string, error) {
 	ctx := cmd.Context()
-	state, err := askControl(ctx, dir, devRequest{Verb: "ls"})
+	r, err := askControl(ctx, dir, devRequest{Verb: "ls"})
 	if err != nil {
 		return "", err
 	}
-	conn := &connection{addresses: state.Connect, timeout: defaultTimeout}
+	conn := &connection{addresses: r.State.Connect, timeout: defaultTimeout}
 	var leader string
 	err = conn.call(ctx, "dev", func(ctx context.Context, c *client.Client) error {
 		s, err := c.Admin().Status(ctx)

@@ -9,7 +9,9 @@
 // reason code. With -o json the error is an object instead.
 //
 // Every flag can be given in the environment: --idle-timeout is
-// PERDURE_IDLE_TIMEOUT. A flag wins over its variable.
+// PERDURE_IDLE_TIMEOUT. A flag wins over its variable. Where the same flag means
+// something else to another command, the variable has the command's name:
+// PERDURE_BENCH_CONNECT, PERDURE_DEMO_COUNT, PERDURE_DEV_DATA.
 //
 // It keeps no state between runs and has no configuration of its own: that of
 // a server belongs to package server, and what servers agree on is the realm.

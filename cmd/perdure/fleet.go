@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -89,24 +90,40 @@ func (f *fleet) startAll(ctx context.Context) error {
 	return f.ready(ctx)
 }
 
-// ready waits until every server is ready, or one cannot be any more.
+// ready waits until every server is ready, or one cannot be any more. If it is
+// fencing alone that keeps some from it, the error is a *fencedFleet; it comes
+// at once when those are the most.
 func (f *fleet) ready(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	errs := make([]error, len(f.nodes))
+	var fenced atomic.Int32
 	var wg sync.WaitGroup
 	for i, n := range f.nodes {
 		wg.Go(func() {
-			if errs[i] = n.ready(ctx); errs[i] != nil {
+			errs[i] = n.ready(ctx)
+			var forgot *fencedError
+			if errors.As(errs[i], &forgot) && 2*int(fenced.Add(1)) < len(f.nodes) {
+				return
+			}
+			if errs[i] != nil {
 				cancel() // the others may wait for this one
 			}
 		})
 	}
 	wg.Wait()
+	found := &fencedFleet{most: 2*int(fenced.Load()) >= len(f.nodes)}
 	for _, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
+		var forgot *fencedError
+		switch {
+		case errors.As(err, &forgot):
+			found.fenced = append(found.fenced, forgot)
+		case err != nil && !errors.Is(err, context.Canceled):
 			return err
 		}
+	}
+	if len(found.fenced) > 0 {
+		return found
 	}
 	return errors.Join(errs...)
 }

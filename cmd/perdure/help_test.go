@@ -66,6 +66,21 @@ func TestEnvironmentTwins(t *testing.T) {
 			t.Errorf("--%s is %s, want %s", flag, got, want)
 		}
 	}
+	for command, want := range map[string]string{
+		"bench publish --connect": "PERDURE_BENCH_CONNECT", "bench publish --count": "PERDURE_BENCH_COUNT",
+		"bench publish --output": "PERDURE_OUTPUT", "demo --count": "PERDURE_DEMO_COUNT", "demo --rate": "PERDURE_RATE",
+		"dev --data": "PERDURE_DEV_DATA", "dev kill --data": "PERDURE_DEV_DATA", "server --data": "PERDURE_DATA",
+		"status --connect": "PERDURE_CONNECT", "sub --count": "PERDURE_COUNT",
+	} {
+		words, flag, _ := strings.Cut(command, " --")
+		cmd, _, err := p.root().Find(strings.Fields(words))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if usage := cmd.Flags().Lookup(flag).Usage; !strings.Contains(usage, "["+want+"]") {
+			t.Errorf("%s: %q does not name %s", command, usage, want)
+		}
+	}
 	if usage := cmd.Flags().Lookup("idle-timeout").Usage; !strings.Contains(usage, "[PERDURE_IDLE_TIMEOUT]") {
 		t.Errorf("--idle-timeout: %q does not name its variable", usage)
 	}

@@ -99,7 +99,7 @@ func devCommand(ts *testscript.TestScript, neg bool, args []string) {
 			state, err := readDevState(dir)
 			ts.Check(err)
 			ts.Setenv("PERDURE_CONNECT", state.Connect)
-			ts.Setenv("PERDURE_DATA", dir)
+			ts.Setenv("PERDURE_DEV_DATA", dir)
 			go func() { _, _ = io.Copy(io.Discard, output) }()
 			return
 		}

@@ -25,8 +25,9 @@ const (
 const readyPoll = 50 * time.Millisecond
 
 var (
-	errRunning = errors.New("it is running already")
-	errStopped = errors.New("it is not running")
+	errRunning   = errors.New("it is running already")
+	errStopped   = errors.New("it is not running")
+	errNotPaused = errors.New("it is not paused")
 )
 
 // node is one server process that this process owns: started, watched and
@@ -129,6 +130,15 @@ func (n *node) signal(s syscall.Signal, meant bool) (<-chan struct{}, error) {
 	return n.mu.ended, nil
 }
 
+// resume lets a paused process go on.
+func (n *node) resume() error {
+	if state, _ := n.state(); state == nodeRunning {
+		return fmt.Errorf("%s: %w", n.name, errNotPaused)
+	}
+	_, err := n.signal(syscall.SIGCONT, false)
+	return err
+}
+
 // kill ends the process with SIGKILL and waits until it is gone.
 func (n *node) kill() error {
 	ended, err := n.signal(syscall.SIGKILL, true)
@@ -155,7 +165,8 @@ func (n *node) stop(ctx context.Context) {
 }
 
 // ready waits until the server says that it is ready. It fails early if the
-// process ends.
+// process ends, or if nothing but fencing keeps the server from being ready: a
+// *fencedError.
 func (n *node) ready(ctx context.Context) error {
 	n.mu.Lock()
 	running, ended := n.mu.cmd != nil, n.mu.ended
@@ -163,19 +174,22 @@ func (n *node) ready(ctx context.Context) error {
 	if !running {
 		return n.obituary()
 	}
-	answer := "no answer yet"
+	var problems []string
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
 		var ok bool
-		if ok, answer = askReady(ctx, n.ops); ok {
+		if ok, problems = askReady(ctx, n.ops); ok {
 			return nil
+		}
+		if fencedOnly(problems) {
+			return &fencedError{n.name, problems}
 		}
 		select {
 		case <-ended:
 			return n.obituary()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %s; its log is %s: %w", n.name, answer, n.log, context.Cause(ctx))
+			return fmt.Errorf("%s is not ready: %s; its log is %s: %w", n.name, strings.Join(problems, "; "), n.log, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
@@ -188,21 +202,27 @@ func (n *node) obituary() error {
 	return fmt.Errorf("%s %s; its log %s ends with: %s", n.name, n.mu.verdict, n.log, lastLine(n.log))
 }
 
-// askReady asks the operators' listener at address once.
-func askReady(ctx context.Context, address string) (ok bool, answer string) {
+// askReady asks the operators' listener at address once, and returns what keeps
+// the server from being ready, a line each.
+func askReady(ctx context.Context, address string) (ok bool, problems []string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
 	if err != nil {
-		return false, err.Error()
+		return false, []string{err.Error()}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return false, "no answer yet"
+		return false, []string{"no answer yet"}
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	return resp.StatusCode == http.StatusOK, strings.Join(strings.Fields(string(text)), " ")
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" {
+			problems = append(problems, line)
+		}
+	}
+	return resp.StatusCode == http.StatusOK, problems
 }
 
 // lastLine returns the end of a file that is worth quoting.
