@@ -36,6 +36,7 @@ func TestLog(t *testing.T, open func(t *testing.T) Subject) {
 		{"HardState", testHardState},
 		{"Refused", testRefused},
 		{"Sizes", testSizes},
+		{"Long", testLong},
 		{"Edges", testEdges},
 		{"Capture", testCapture},
 		{"Receive", testReceive},
@@ -205,6 +206,26 @@ func testSizes(t *testing.T, s Subject) {
 		if l = s.Reopen(); l == nil {
 			return
 		}
+	}
+}
+
+// testLong reads many entries at once.
+func testLong(t *testing.T, s Subject) {
+	m := NewModel(Voters)
+	w := cluster.Write{Entries: entries(1, 1, make([]string, 1500)...)}
+	for i, e := range w.Entries {
+		e.Data = fmt.Append(nil, "entry ", i)
+	}
+	must(t, s, m, w)
+	for range 2 {
+		got, err := s.Log().Entries(1, 1501, 10_000)
+		if err != nil || len(got) < 300 || len(got) > 900 {
+			t.Errorf("10,000 bytes are %d entries (%v)", len(got), err)
+		}
+		if s.Reopen() == nil {
+			return
+		}
+		same(t, s.Log(), m)
 	}
 }
 

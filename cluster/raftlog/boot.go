@@ -181,11 +181,30 @@ func (e *Engine) openData(data string, have bool) error {
 		return err
 	}
 	e.shelf = s
+	if err := e.reconcile(); err != nil {
+		return err
+	}
 	if err := w.fill(); err != nil {
 		return err
 	}
 	r.Ready, r.Torn = true, false
 	return r.save(e.disk, e.opts.Dir)
+}
+
+// reconcile brings the registry up to copies that a Create had made when it was
+// cut short: nobody was promised anything under them yet.
+func (e *Engine) reconcile() error {
+	copies, err := e.shelf.copies()
+	if err != nil {
+		return err
+	}
+	for group, r := range copies {
+		if known := e.mu.registry.find(group); known == nil || known.Replica != r.copy.ReplicaID {
+			e.mu.registry.put(group, r.copy)
+		}
+		e.mu.existed[group] = true
+	}
+	return nil
 }
 
 // openShelf opens the data, or makes it anew if it was never whole.
@@ -235,9 +254,10 @@ func (e *Engine) setAside(data string) error {
 func (e *Engine) every(interval time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
+	ticker := time.NewTicker(interval)
+	e.ticker = ticker
 	go pprof.Do(ctx, pprof.Labels("perdure", "log-timer"), func(ctx context.Context) {
 		defer close(done)
-		ticker := time.NewTicker(interval)
 		defer ticker.Stop()
 		for {
 			select {
@@ -253,5 +273,13 @@ func (e *Engine) every(interval time.Duration) (stop func()) {
 	return func() {
 		cancel()
 		<-done
+	}
+}
+
+// SetSyncInterval changes Options.SyncInterval of a running engine. The next
+// sync is one interval from now.
+func (e *Engine) SetSyncInterval(interval time.Duration) {
+	if e.ticker != nil && interval > 0 {
+		e.ticker.Reset(interval)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -41,7 +42,8 @@ type Engine struct {
 	appends   atomic.Uint64
 	entries   atomic.Uint64
 
-	stop func() // ends and joins the timer
+	stop   func()       // ends and joins the timer
+	ticker *time.Ticker // nil before the timer starts
 
 	mu struct {
 		sync.Mutex

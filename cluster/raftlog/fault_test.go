@@ -28,7 +28,7 @@ func TestFailedOperation(t *testing.T) {
 		for _, mode := range []Mode{Sync, Async} {
 			t.Run(fmt.Sprint(name, "/", mode), func(t *testing.T) {
 				total := failAt(t, mode, match, 1<<40)
-				for at := int64(1); at <= total; at += max(1, total/40) {
+				for at := int64(1); at <= total; at += max(1, sparse*total/40) {
 					failAt(t, mode, match, at)
 				}
 			})
@@ -195,7 +195,7 @@ func damageEverywhere(t *testing.T, memtable uint64, outcomes map[string]int) {
 			continue
 		}
 		rng := rand.New(rand.NewPCG(1, uint64(len(content))))
-		for at := rng.IntN(min(len(content), 2048)); at < len(content); at += 2048 + rng.IntN(12<<10) {
+		for at := rng.IntN(min(len(content), 2048)); at < len(content); at += sparse * (2048 + rng.IntN(12<<10)) {
 			for what, edit := range map[string]func([]byte) []byte{
 				"bit flipped": func(b []byte) []byte { b[at] ^= 1 << rng.IntN(8); return b },
 				"cut off":     func(b []byte) []byte { return b[:at] },

@@ -133,11 +133,19 @@ func (l *Log) Snapshot() (*pb.Snapshot, error) {
 	}}, nil
 }
 
+// window is how many entries are looked for at a time, so that a request for all
+// of a long log costs what it returns.
+const window = 256
+
 // Entries implements raft.Storage.
 func (l *Log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
-	for {
-		s := l.look(cluster.Range{Lo: lo, Hi: hi}, maxSize)
+	var entries []*pb.Entry
+	version, size := uint64(0), uint64(0)
+	for at := lo; at < hi; {
+		s := l.look(cluster.Range{Lo: at, Hi: min(hi, at+window)}, hi, limit{maxSize, size})
 		switch {
+		case at > lo && (s.closed || s.version != version):
+			return entries, nil // what is there was right when it was read
 		case s.closed:
 			return nil, ErrClosed
 		case lo < s.first:
@@ -145,27 +153,44 @@ func (l *Log) Entries(lo, hi, maxSize uint64) ([]*pb.Entry, error) {
 		case hi > s.last+1:
 			return nil, raft.ErrUnavailable
 		}
-		err := s.fill(maxSize)
-		if err == nil {
-			return s.entries, nil
+		if err := s.fill(); err != nil {
+			if err = l.settle(s, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		if err := l.settle(s, err); err != nil {
-			return nil, err
+		version = s.version
+		entries = append(entries, s.entries...)
+		at += uint64(len(s.entries))
+		if at < s.want.Hi {
+			break // the limit is reached
 		}
+		size = s.limit.used
 	}
+	return entries[:len(entries):len(entries)], nil
+}
+
+// limit is how many bytes a read may return: all but the first entry must fit.
+type limit struct{ most, used uint64 }
+
+// take reports whether one more entry fits, and counts it.
+func (m *limit) take(e *pb.Entry) bool {
+	was := m.used
+	m.used += encodedSize(e)
+	return was == 0 || m.used <= m.most
 }
 
 // Command implements cluster.Log.
 func (l *Log) Command(index uint64) ([]byte, error) {
 	for {
-		s := l.look(cluster.Range{Lo: index, Hi: index + 1}, 0)
+		s := l.look(cluster.Range{Lo: index, Hi: index + 1}, index+1, limit{})
 		switch {
 		case s.closed:
 			return nil, ErrClosed
 		case index > s.last:
 			return nil, raft.ErrUnavailable
 		}
-		err := s.fill(0)
+		err := s.fill()
 		if err == nil {
 			return s.entries[0].GetData(), nil
 		}
@@ -188,29 +213,27 @@ type sight struct {
 	pending     bool
 	closed      bool
 	want        cluster.Range
+	limit       limit
 	entries     []*pb.Entry // the cached ones of want; holes are nil
 }
 
 // look notes the view, and which of the entries wanted are cached. It stops
-// where the cached ones alone exceed maxSize.
-func (l *Log) look(want cluster.Range, maxSize uint64) *sight {
+// where the cached ones alone exceed the limit. hi is the end of all that is
+// asked for.
+func (l *Log) look(want cluster.Range, hi uint64, m limit) *sight {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s := &sight{
-		log: l, want: want, generation: l.mu.generation, first: l.mu.first, last: l.mu.last,
+		log: l, want: want, limit: m, generation: l.mu.generation, first: l.mu.first, last: l.mu.last,
 		terms: l.mu.terms, version: l.mu.version, pending: l.pending.Load() > 0, closed: l.mu.closed,
 	}
-	if s.closed || want.Lo >= want.Hi || want.Hi > s.last+1 {
+	if s.closed || hi > s.last+1 {
 		return s
 	}
-	s.entries = make([]*pb.Entry, 0, min(want.Hi-want.Lo, 256))
-	size := uint64(0)
+	s.entries = make([]*pb.Entry, 0, want.Hi-want.Lo)
 	for i := want.Lo; i < want.Hi; i++ {
 		e := l.mu.cache.get(i)
-		if e != nil {
-			size += encodedSize(e)
-		}
-		if size > maxSize && i > want.Lo {
+		if e != nil && !m.take(e) {
 			break
 		}
 		s.entries = append(s.entries, e)
@@ -220,47 +243,46 @@ func (l *Log) look(want cluster.Range, maxSize uint64) *sight {
 
 var errHole = fmt.Errorf("raftlog: entry is not there")
 
-// fill reads what was not cached, up to maxSize in all but at least one entry.
-// Its error is errHole, or damage.
-func (s *sight) fill(maxSize uint64) error {
-	size, count := uint64(0), 0
+// fill reads what was not cached, as far as the limit goes. Its error is errHole,
+// or damage.
+func (s *sight) fill() error {
+	count := 0
 	var hits, misses uint64
 	for count < len(s.entries) {
-		if s.entries[count] == nil {
-			hole := count
-			for hole < len(s.entries) && s.entries[hole] == nil {
-				hole++
-			}
-			got, full, err := s.read(count, hole, size, maxSize)
-			if err != nil {
-				return err
-			}
-			misses += uint64(got)
-			if full {
-				count += got
+		if e := s.entries[count]; e != nil {
+			if !s.limit.take(e) {
 				break
 			}
-		} else {
 			hits++
+			count++
+			continue
 		}
-		size += encodedSize(s.entries[count])
-		if size > maxSize && count > 0 {
+		hole := count
+		for hole < len(s.entries) && s.entries[hole] == nil {
+			hole++
+		}
+		got, full, err := s.read(count, hole)
+		if err != nil {
+			return err
+		}
+		misses += uint64(got)
+		count += got
+		if full {
 			break
 		}
-		count++
 	}
 	s.log.engine.cache.count(hits, misses)
-	s.entries = s.entries[:count:count]
+	s.entries = s.entries[:count]
 	return nil
 }
 
-// read reads entries[from:to] until maxSize is exceeded, and says how many it
-// kept and whether that was the reason to stop.
-func (s *sight) read(from, to int, size, maxSize uint64) (got int, full bool, err error) {
+// read reads entries[from:to] up to the limit, and says how many it kept and
+// whether the limit was the reason to stop.
+func (s *sight) read(from, to int) (got int, full bool, err error) {
 	var wrong error
 	at := s.want.Lo + uint64(from)
 	err = s.log.engine.shelf.scan(s.generation, cluster.Range{Lo: at, Hi: s.want.Lo + uint64(to)}, func(e *pb.Entry) bool {
-		index := s.want.Lo + uint64(from+got)
+		index := at + uint64(got)
 		if e.GetIndex() != index {
 			wrong = errHole
 			return false
@@ -269,9 +291,7 @@ func (s *sight) read(from, to int, size, maxSize uint64) (got int, full bool, er
 			wrong = &CorruptError{Index: index, What: fmt.Sprintf("it is of term %d, not %d", e.GetTerm(), s.terms.at(index))}
 			return false
 		}
-		size += encodedSize(e)
-		if size > maxSize && from+got > 0 {
-			full = true
+		if full = !s.limit.take(e); full {
 			return false
 		}
 		s.entries[from+got] = e

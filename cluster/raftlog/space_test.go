@@ -31,7 +31,7 @@ func TestSpaceComesBack(t *testing.T) {
 			const (
 				size  = 4 << 10
 				count = 8 << 10 // 32 MiB
-				lag   = 256      // 1 MiB
+				lag   = 256     // 1 MiB
 				every = 64
 			)
 			body := strings.Repeat("x", size)
