@@ -167,7 +167,21 @@ func (s *Server) streamEnd(err error, t *target) error {
 	if errors.As(err, &gone) {
 		return gone
 	}
+	if unsent(err) {
+		return &goneError{err}
+	}
 	return s.asFaultAt(err, t)
+}
+
+// unsent tells whether err is what gRPC says when a frame cannot be sent because
+// the client has gone.
+func unsent(err error) bool {
+	var f *fault
+	if errors.As(err, &f) {
+		return false
+	}
+	s, ok := status.FromError(err)
+	return ok && (s.Code() == codes.Canceled || s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }
 
 // ending says why the service ended a stream.
