@@ -70,7 +70,7 @@ type batch struct {
 	sent     bool      // to some stream, under its present number: it may be stored
 	handed   int       // how often to a stream
 	complete bool
-	refused  bool      // never taken: nothing of it was or will be sent
+	refused  bool // never taken: nothing of it was or will be sent
 
 	done    chan struct{}
 	receipt Receipt // of the first message; the others have the following ids
