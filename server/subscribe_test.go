@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/perdure/perdure/durable/dispatch"
 	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/server/service"
+	"github.com/perdure/perdure/store"
 )
 
 func TestNamesThatDoNotExist(t *testing.T) {
@@ -299,4 +301,28 @@ func TestStalledReaderHoldsUpNobody(t *testing.T) {
 		})
 		return err == nil && pending == 0
 	})
+}
+
+// A group that does not keep up refuses what it cannot queue, and nothing
+// happened.
+func TestFullQueue(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	h := n.reconciler.all()[0]
+	held, release := make(chan struct{}), make(chan struct{})
+	h.group.Go(func(cluster.Now) {
+		close(held)
+		<-release
+	})
+	<-held
+	full := store.AppendPublish(nil, 0, 0, 0, 0, make([]byte, 20<<20)) // to no store
+	if err := h.group.Propose(n.ctx(), cluster.Proposal[store.Result]{Command: full}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(n.ctx())
+	cancel()
+	_, err := propose(ctx, h.group, store.AppendOpenSession(nil, 1, 0))
+	close(release)
+	wantReason(t, asFault(err), perdurepb.Reason_REASON_OVERLOADED)
+	n.mustPublisher("flights").stored(1, 1, bodies("a"))
 }
