@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -62,9 +61,11 @@ func benchmarkStream(b *testing.B, mode Mode) {
 		at := rand.IntN(len(random) - *streamEntry + 1)
 		l.Append(cluster.Write{Entries: []*pb.Entry{newEntry(i, 1, pb.EntryType_EntryNormal, random[at:at+*streamEntry])}}, func() { <-slots })
 		if i%every == 0 {
-			for len(slots) > 0 {
-				runtime.Gosched()
-				time.Sleep(time.Millisecond)
+			for range cap(slots) { // every append is done
+				slots <- struct{}{}
+			}
+			for range cap(slots) {
+				<-slots
 			}
 			c := cluster.Checkpoint{Applied: i, First: i + 1, Pages: []cluster.Page{{Key: []byte("page"), Value: random[:4096]}}}
 			if i > lag {
