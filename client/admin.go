@@ -137,6 +137,7 @@ func ask[R any](ctx context.Context, c *Client, what string, does effect, call f
 	start := time.Now()
 	queue := c.inOrder()
 	doubtful := false
+	var before error // what the last round ended with
 	fail := func(err error) (R, error) {
 		if doubtful {
 			err = unknown(err)
@@ -158,7 +159,7 @@ func ask[R any](ctx context.Context, c *Client, what string, does effect, call f
 			}
 			switch {
 			case ctx.Err() != nil:
-				return fail(endOf(ctx, err))
+				return fail(endOf(ctx, telling(err, telling(trouble, before))))
 			case !isRetryable(err), doubtful && does == once:
 				return fail(err)
 			}
@@ -182,6 +183,7 @@ func ask[R any](ctx context.Context, c *Client, what string, does effect, call f
 		if !sleep(ctx, pause) {
 			return fail(endOf(ctx, trouble))
 		}
+		before = trouble
 	}
 }
 
@@ -205,5 +207,5 @@ func (c *Client) connected(ctx context.Context, address string, cc *grpc.ClientC
 	if reachable(ctx, cc) {
 		return nil
 	}
-	return &Error{Reason: "UNAVAILABLE", Retryable: true, Message: fmt.Sprintf("server %s does not take connections", address)}
+	return &Error{Reason: "UNAVAILABLE", Retryable: true, Message: fmt.Sprintf("server %s does not take connections%s", address, c.whyNot(address))}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +44,7 @@ type Client struct {
 		conns     map[string]*grpc.ClientConn
 		children  map[child]struct{} // what Close closes first
 		preferred string             // answered last
+		failures  map[string]error   // of the last dial of an address
 	}
 }
 
@@ -79,6 +81,7 @@ func Connect(ctx context.Context, addrs string, opts ...Option) (*Client, error)
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.mu.conns = make(map[string]*grpc.ClientConn)
+	c.mu.failures = make(map[string]error)
 	c.mu.children = make(map[child]struct{})
 	if err := c.reach(ctx); err != nil {
 		return nil, errors.Join(err, c.Close(context.Background()))
@@ -110,7 +113,8 @@ func (c *Client) reach(parent context.Context) error {
 		c.prefer(address)
 		return nil
 	case <-ctx.Done():
-		err := refusal(ErrUnavailable, ErrTimeout, "none of %s answered", strings.Join(c.servers, ", "))
+		err := refusal(ErrUnavailable, ErrTimeout, "none of %s answered%s", strings.Join(c.servers, ", "), c.whyNot(c.servers...))
+		err.Retryable = true
 		if parent.Err() != nil {
 			err.cause = parent.Err()
 		}
@@ -252,10 +256,49 @@ func (c *Client) dialOptions() []grpc.DialOption {
 			grpc.MaxCallSendMsgSize(maxFrame),
 		),
 	}
-	if c.cfg.dialer != nil {
-		opts = append(opts, grpc.WithContextDialer(c.cfg.dialer))
+	return append(opts, grpc.WithContextDialer(c.dial))
+}
+
+// dial makes a connection, and remembers why it could not.
+func (c *Client) dial(ctx context.Context, address string) (net.Conn, error) {
+	dial := c.cfg.dialer
+	if dial == nil {
+		dial = func(ctx context.Context, address string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", address)
+		}
 	}
-	return opts
+	conn, err := dial(ctx, address)
+	if !errors.Is(err, context.Canceled) {
+		c.mu.Lock()
+		c.mu.failures[address] = err
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+// whyNot says why addresses could not be dialled, each reason once with its
+// first address; "" if that is not known.
+func (c *Client) whyNot(addresses ...string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var said, texts []string
+	for _, a := range addresses {
+		err := c.mu.failures[a]
+		if err == nil {
+			continue
+		}
+		for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+			err = inner // the innermost says it without the address
+		}
+		if !slices.Contains(said, err.Error()) {
+			said = append(said, err.Error())
+			texts = append(texts, a+": "+err.Error())
+		}
+	}
+	if len(texts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(texts, ", ")
 }
 
 // prefer remembers a server that answers.

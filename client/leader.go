@@ -82,14 +82,16 @@ func (s *seeking) lagging(err error) bool {
 func (c *Client) seek(ctx context.Context, s seeking) error {
 	var wait pauses
 	start := time.Now()
+	var before error // what the last round ended with
 	for {
 		err := c.round(ctx, &s)
 		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return endOf(ctx, err)
+			return endOf(ctx, telling(err, before))
 		}
+		before = err
 		if !isRetryable(err) || s.retry == RetryNever {
 			return err
 		}
@@ -110,6 +112,20 @@ func (c *Client) seek(ctx context.Context, s seeking) error {
 			return endOf(ctx, err)
 		}
 	}
+}
+
+// telling returns which of two reasons says more: the newer one, unless it is
+// only that time was over or that a server could not be reached, and the older
+// one is what a server answered.
+func telling(newer, older error) error {
+	var n, o *Error
+	if !errors.As(older, &o) || errors.As(newer, &n) && (n.Reason != "UNAVAILABLE" || o.Reason == "UNAVAILABLE") {
+		if newer == nil {
+			return older
+		}
+		return newer
+	}
+	return older
 }
 
 // endOf says that ctx ended while err was the trouble.
@@ -252,6 +268,14 @@ func (c *Client) resolve(ctx context.Context, endpoint string) (*perdurepb.Resol
 		if !isRetryable(err) {
 			return nil, err
 		}
+	}
+	var why error
+	for _, err := range errs {
+		why = telling(err, why)
+	}
+	var answered *Error
+	if errors.As(why, &answered) && answered.Reason != "UNAVAILABLE" {
+		return nil, why
 	}
 	return nil, &Error{
 		Reason: "UNAVAILABLE", Retryable: true, cause: errs[0],

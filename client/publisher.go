@@ -13,6 +13,9 @@ import (
 // keptBuffer is the largest buffer of a batch that is used again.
 const keptBuffer = 256 << 10
 
+// errNilMessage refuses a message that is none.
+var errNilMessage = refusal(ErrInvalidArgument, nil, "the message is nil")
+
 // Publisher publishes to one endpoint, in order, each message at most once.
 // It stays usable across reconnects; only a definite refusal of the endpoint
 // ends it.
@@ -104,6 +107,9 @@ func (p *Publisher) PublishAsync(ctx context.Context, m *message.Message) Future
 	if ctx.Err() != nil {
 		return Future{b: failedBatch(context.Cause(ctx))} // definite: not sent
 	}
+	if m == nil {
+		return Future{b: failedBatch(errNilMessage)}
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for {
@@ -175,6 +181,9 @@ func (p *Publisher) encodeBatch(ms []*message.Message) (*batch, error) {
 	builder.SetMaxMessageSize(p.mu.maxMessage)
 	p.mu.Unlock()
 	for i, m := range ms {
+		if m == nil {
+			return nil, fmt.Errorf("client: message %d of %d, nothing was sent: %w", i+1, len(ms), errNilMessage)
+		}
 		err := builder.Add(m)
 		switch {
 		case errors.Is(err, message.ErrFull):

@@ -87,7 +87,8 @@ type DurableStatus struct {
 
 // Status asks every server that the realm lists and puts the answers together:
 // a service as its own server describes it, stores as the leader does. Servers
-// that do not answer within two seconds count as not up.
+// that do not answer within two seconds count as not up; so do, unasked, core
+// servers that a core server has lost; what is known of their services is unknown.
 func (a *Admin) Status(ctx context.Context) (*Status, error) {
 	all, err := a.StatusEach(ctx)
 	if err != nil {
@@ -96,7 +97,8 @@ func (a *Admin) Status(ctx context.Context) (*Status, error) {
 	return merge(all), nil
 }
 
-// StatusEach asks every server that the realm lists, and returns the answers by
+// StatusEach asks every server that the realm lists, besides
+// core servers that a core server has lost, and returns the answers by
 // name of server.
 func (a *Admin) StatusEach(ctx context.Context) (map[string]*Status, error) {
 	first, err := ask(ctx, a.c, "status", reads, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StatusResponse, error) {
@@ -110,8 +112,13 @@ func (a *Admin) StatusEach(ctx context.Context) (map[string]*Status, error) {
 	var mu sync.Mutex
 	answers := map[string]*Status{first.Server: statusOf(first)}
 	var asking sync.WaitGroup
+	core := map[string]bool{} // these are all connected with each other
 	for _, server := range first.Servers {
-		if server.Client == "" || server.Name == first.Server {
+		core[server.Name] = server.Core
+	}
+	for _, server := range first.Servers {
+		lost := !server.Up && server.Core && core[first.Server]
+		if server.Client == "" || server.Name == first.Server || lost {
 			continue
 		}
 		asking.Go(func() {

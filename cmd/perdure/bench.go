@@ -88,6 +88,9 @@ func (p *program) benchPublishCommand() *cobra.Command {
 		if o.connect == "" && cmd.Flags().Changed("endpoint") {
 			return usagef(cmd, "--endpoint goes with --connect")
 		}
+		if err := checkAddresses(cmd, o.connect); err != nil {
+			return err
+		}
 		if err := o.load.Validate(); err != nil {
 			return usagef(cmd, "%w", err)
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -27,6 +28,7 @@ func (p *program) printChanges(file, what string, plan *client.Plan, output form
 	for _, w := range plan.Warnings {
 		fmt.Fprintln(p.stderr, problemLine(file, w))
 	}
+	var text bytes.Buffer
 	var rows [][]any
 	destroys := 0
 	for _, c := range plan.Changes {
@@ -38,11 +40,18 @@ func (p *program) printChanges(file, what string, plan *client.Plan, output form
 		rows = append(rows, []any{c.Action, c.Path, c.Detail, mark})
 	}
 	if len(rows) > 0 {
-		printTable(p.stdout, []string{"action", "path", "detail", ""}, rows)
+		printTable(&text, []string{"action", "path", "detail", "effect"}, rows)
 	}
-	fmt.Fprintf(p.stdout, "%s revision %d: %s\n", what, plan.Revision, countOf(len(rows), "change"))
+	fmt.Fprintf(&text, "%s revision %d: %s\n", what, plan.Revision, countOf(len(rows), "change"))
+	if _, err := p.stdout.Write(text.Bytes()); err != nil {
+		return err
+	}
 	if destroys > 0 {
-		fmt.Fprintf(p.stderr, "perdure: %s above delete stored messages\n", countOf(destroys, "change"))
+		verb := "delete"
+		if destroys == 1 {
+			verb = "deletes"
+		}
+		fmt.Fprintf(p.stderr, "perdure: %s above %s stored messages\n", countOf(destroys, "change"), verb)
 	}
 	return nil
 }

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,13 +40,32 @@ func (c *connection) check(cmd *cobra.Command) error {
 	if c.timeout <= 0 {
 		return usagef(cmd, "--timeout %v: it must be positive", c.timeout)
 	}
+	return checkAddresses(cmd, c.addresses)
+}
+
+// checkAddresses refuses a --connect that is no list of HOST:PORT.
+func checkAddresses(cmd *cobra.Command, list string) error {
+	for a := range strings.SplitSeq(list, ",") {
+		a = strings.TrimSpace(a)
+		if a == "" {
+			continue // none at all is the client's to refuse
+		}
+		host, port, err := net.SplitHostPort(a)
+		if err != nil || host == "" || port == "" {
+			return usagef(cmd, "--connect %q: want HOST:PORT, as in 127.0.0.1:7400", a)
+		}
+	}
 	return nil
 }
 
 // open connects. Whatever is retried is retried for the timeout.
 func (c *connection) open(ctx context.Context, name string) (*client.Client, error) {
-	return client.Connect(ctx, c.addresses, client.WithName("perdure "+name),
+	cl, err := client.Connect(ctx, c.addresses, client.WithName("perdure "+name),
 		client.WithConnectTimeout(c.timeout), client.WithRetry(c.timeout))
+	if errors.Is(err, client.ErrUnavailable) {
+		return nil, fmt.Errorf("%w; is a server running? start one with perdure dev, or give --connect", err)
+	}
+	return cl, err
 }
 
 // call connects, calls do within the timeout, and closes.

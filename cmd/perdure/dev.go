@@ -79,7 +79,7 @@ type dev struct {
 }
 
 func (p *program) dev(ctx context.Context, o devOptions) error {
-	definition, err := readRealmFile(p, o.realm)
+	definition, err := p.validRealmFile(o.realm)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func devVacant(ctx context.Context, dir string, servers int) error {
 		return fmt.Errorf("a dev runs in %s already, process %d; end it, or choose another --data", dir, now.State.PID)
 	}
 	if n := len(last.Servers); n != servers {
-		return fmt.Errorf("%s belongs to a cluster of %d servers; say --servers %d, choose another --data, or remove it", dir, n, n)
+		return fmt.Errorf("%s belongs to a cluster of %s; say --servers %d, choose another --data, or remove it", dir, countOf(n, "server"), n)
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 		_ = d.save()
 	}()
 
-	fmt.Fprintf(d.p.stderr, "perdure: starting %d servers, files in %s\n", len(d.fleet.nodes), d.dir)
+	fmt.Fprintf(d.p.stderr, "perdure: starting %s, files in %s\n", countOf(len(d.fleet.nodes), "server"), d.dir)
 	if err := d.save(); err != nil {
 		return err
 	}

@@ -58,6 +58,16 @@ type said struct{ err error }
 func (e *said) Error() string { return e.err.Error() }
 func (e *said) Unwrap() error { return e.err }
 
+// invalidRealm says that a definition is wrong by itself.
+type invalidRealm struct {
+	file     string
+	problems realm.Problems
+}
+
+func (e *invalidRealm) Error() string {
+	return fmt.Sprintf("%s is not a valid definition: %s", e.file, countOf(len(e.problems), "problem"))
+}
+
 // complaint is an error as JSON shows it.
 type complaint struct {
 	Reason    string           `json:"reason"`
@@ -96,6 +106,13 @@ func (p *program) fail(cmd *cobra.Command, err error) int {
 	if usage != nil {
 		text += "; see " + usage.command + " --help"
 	}
+	var invalid *invalidRealm
+	if errors.As(err, &invalid) {
+		for _, problem := range invalid.problems {
+			fmt.Fprintln(p.stderr, problem.String())
+		}
+		c.Problems = nil // shown, as validate does
+	}
 	fmt.Fprintf(p.stderr, "perdure: %s (%s)\n", text, c.Reason)
 	for _, problem := range c.Problems {
 		fmt.Fprintf(p.stderr, "  %s\n", problemLine("", problem))
@@ -110,6 +127,7 @@ func describe(err error) complaint {
 	var own *failure
 	var answered *client.Error
 	var problems *realm.Problems
+	var invalid *invalidRealm
 	switch {
 	case errors.As(err, &usage):
 		c.Reason = reasonUsage
@@ -117,6 +135,8 @@ func describe(err error) complaint {
 		c.Reason = own.reason
 	case errors.As(err, &answered):
 		c.Reason, c.Retryable, c.Leader, c.Problems = answered.Reason, answered.Retryable, answered.Leader, answered.Problems
+	case errors.As(err, &invalid):
+		c.Reason, c.Problems = reasonRealm, fromRealm(invalid.problems)
 	case errors.As(err, &problems):
 		c.Reason, c.Problems = reasonRealm, fromRealm(*problems)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -96,8 +96,8 @@ func (p *program) realmValidateCommand() *cobra.Command {
 			return &said{err}
 		}
 		if *output == formatTable {
-			fmt.Fprintf(p.stdout, "%s: valid: realm %s, %d clusters, %d endpoints\n",
-				f.name, f.parsed.Name, len(f.parsed.Clusters), len(f.parsed.Endpoints))
+			fmt.Fprintf(p.stdout, "%s: valid: realm %s, %s, %s\n",
+				f.name, f.parsed.Name, countOf(len(f.parsed.Clusters), "cluster"), countOf(len(f.parsed.Endpoints), "endpoint"))
 		}
 		return nil
 	}
@@ -174,10 +174,15 @@ func (p *program) checkedRealmFile(cmd *cobra.Command, conn *connection, path st
 	if err := conn.check(cmd); err != nil {
 		return nil, err
 	}
+	return p.validRealmFile(path)
+}
+
+// validRealmFile reads a definition; one that is wrong is an *invalidRealm.
+func (p *program) validRealmFile(path string) (*realmFile, error) {
 	f, err := readRealmFile(p, path)
 	var problems *realm.Problems
 	if errors.As(err, &problems) {
-		return nil, &failure{reasonRealm, fmt.Errorf("%s is not a valid definition: %w", path, err)}
+		return nil, &invalidRealm{path, *problems}
 	}
 	return f, err
 }

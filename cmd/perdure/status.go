@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,6 +66,9 @@ type durableStatusView struct {
 	Type    string `json:"type"`
 	Pending uint64 `json:"pending"`
 	Unacked uint64 `json:"unacked"`
+
+	subscribers uint64 // shown to people only
+	matcher     string
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -85,15 +91,40 @@ func (p *program) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := stillForming(ctx, c, s); err != nil {
+				return err
+			}
 			view := viewOf(s)
 			if *output == formatJSON {
 				return p.writeJSON(p.stdout, view)
 			}
-			printStatus(p.stdout, view)
-			return nil
+			// In one piece, so that a failed write is noticed.
+			var text bytes.Buffer
+			printStatus(&text, view)
+			_, err = p.stdout.Write(text.Bytes())
+			return err
 		})
 	}
 	return cmd
+}
+
+// formingPatience is how long the servers may take to say what they wait for.
+const formingPatience = time.Second
+
+// stillForming returns what a realm that is not there yet waits for: status
+// itself answers then, with nothing in it.
+func stillForming(ctx context.Context, c *client.Client, s *client.Status) error {
+	if s.Realm != "" || s.Revision != 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, formingPatience)
+	defer cancel()
+	_, err := c.Admin().GetRealm(ctx, 0)
+	var answered *client.Error
+	if errors.Is(err, client.ErrRealmForming) && errors.As(err, &answered) {
+		return answered
+	}
+	return nil
 }
 
 // viewOf keeps what is promised. Lists are empty, never null.
@@ -113,7 +144,7 @@ func viewOf(s *client.Status) statusView {
 		for _, y := range x.Stores {
 			store := storeStatusView{y.Name, y.Messages, y.Bytes, y.FirstID, y.LastID, []durableStatusView{}}
 			for _, z := range y.Durables {
-				store.Durables = append(store.Durables, durableStatusView{z.Name, z.Type, z.Pending, z.Unacked})
+				store.Durables = append(store.Durables, durableStatusView{z.Name, z.Type, z.Pending, z.Unacked, z.Subscribers, z.Matcher})
 			}
 			c.Stores = append(c.Stores, store)
 		}
@@ -127,14 +158,14 @@ func printStatus(w io.Writer, v statusView) {
 	if name == "" {
 		name = "(none applied)"
 	}
-	fmt.Fprintf(w, "realm %s, revision %d\n\n", name, v.Revision)
+	fmt.Fprintf(w, "realm %s, revision %d\n\n", printable([]byte(name)), v.Revision)
 	var rows [][]any
 	for _, s := range v.Servers {
 		up := "up"
 		if !s.Up {
 			up = "down"
 		}
-		rows = append(rows, []any{s.Name, up, s.Client, s.Peer, s.Ops})
+		rows = append(rows, []any{cell(s.Name), up, cell(s.Client), cell(s.Peer), cell(s.Ops)})
 	}
 	printTable(w, []string{"server", "state", "clients", "peers", "operators"}, rows)
 	for _, c := range v.Clusters {
@@ -143,26 +174,30 @@ func printStatus(w io.Writer, v statusView) {
 }
 
 func printCluster(w io.Writer, c clusterStatusView) {
-	leader := "led by " + c.Leader
+	leader := "led by " + cell(c.Leader)
 	if c.Leader == "" {
 		leader = "without a leader"
 	}
-	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d\n", c.Name, c.Durability, leader, c.Term, c.Epoch)
+	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d\n", cell(c.Name), c.Durability, leader, c.Term, c.Epoch)
 	for _, warning := range c.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 	var rows [][]any
 	for _, s := range c.Services {
-		rows = append(rows, []any{s.Name, s.Server, s.State, grouped(s.Applied), grouped(s.LagEntries), s.StateHash, s.Detail})
+		applied, lag := grouped(s.Applied), grouped(s.LagEntries)
+		if s.StateHash == "" {
+			applied, lag = "-", "-" // it said nothing of them
+		}
+		rows = append(rows, []any{cell(s.Name), cell(s.Server), cell(s.State), applied, lag, cell(s.StateHash), cell(s.Detail)})
 	}
 	fmt.Fprintln(w)
-	printTable(w, []string{"service", "server", "state", "applied", "lag", "state hash", ""}, rows)
+	printTable(w, []string{"service", "server", "state", "applied", "lag", "state hash", "detail"}, rows)
 	if len(c.Stores) == 0 {
 		return
 	}
 	rows = nil
 	for _, s := range c.Stores {
-		cells := []any{s.Name, grouped(s.Messages), bytesText(s.Bytes), idsText(s.FirstID, s.LastID)}
+		cells := []any{cell(s.Name), grouped(s.Messages), bytesText(s.Bytes), idsText(s.FirstID, s.LastID)}
 		if len(s.Durables) == 0 {
 			rows = append(rows, append(cells, "-"))
 		}
@@ -170,11 +205,20 @@ func printCluster(w io.Writer, c clusterStatusView) {
 			if i > 0 {
 				cells = []any{"", "", "", ""}
 			}
-			rows = append(rows, append(cells[:4:4], d.Name, d.Type, grouped(d.Pending), grouped(d.Unacked)))
+			rows = append(rows, append(cells[:4:4], cell(d.Name), d.Type, grouped(d.Pending), grouped(d.Unacked), grouped(d.subscribers), cell(d.matcher)))
 		}
 	}
 	fmt.Fprintln(w)
-	printTable(w, []string{"store", "messages", "size", "ids", "durable", "type", "pending", "unacked"}, rows)
+	printTable(w, []string{"store", "messages", "size", "ids", "durable", "type", "pending", "unacked", "subscribers", "matcher"}, rows)
+}
+
+// cell is a text of a table: what would disturb a terminal is quoted, and what is
+// not known is a dash.
+func cell(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return printable([]byte(text))
 }
 
 func idsText(first, last uint64) string {

@@ -120,6 +120,9 @@ func (p *program) sub(ctx context.Context, conn *connection, endpoint string, o 
 	}
 	defer closeClient(c)
 	s, err := c.Subscribe(ctx, endpoint, o.subscribe()...)
+	if errors.Is(err, client.ErrNoSuchDurable) {
+		return fmt.Errorf("%w; --durable NAME says which durable, or makes one", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -137,3 +137,27 @@ func TestFreePortsDiffer(t *testing.T) {
 		seen[port] = true
 	}
 }
+
+// fullDisk takes nothing.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestStatusCells(t *testing.T) {
+	var text strings.Builder
+	printStatus(&text, viewOf(&client.Status{Realm: "r", Clusters: []client.ClusterStatus{{
+		Name: "c\x1b[31m", Services: []client.ServiceStatus{
+			{Name: "one", Server: "s1", State: "unknown"},
+			{Name: "two", Server: "s2", State: "follower", Applied: 1000, StateHash: "ab"},
+		},
+		Stores: []client.StoreStatus{{Name: "s", Durables: []client.DurableStatus{{Name: "d\n", Type: "shared", Subscribers: 3}}}},
+	}}}))
+	for _, want := range []string{`cluster "c\x1b[31m"`, "DETAIL\n", "unknown   -        -", "1,000    0    ab          -", `"d\n"    shared  0        0        3            -`} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in\n%s", want, text.String())
+		}
+	}
+	if err := (&program{stdout: fullDisk{}, stderr: io.Discard}).printChanges("f", "applied as", &client.Plan{}, formatTable); err == nil {
+		t.Error("a failed write is not noticed")
+	}
+}
