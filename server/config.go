@@ -198,7 +198,7 @@ type CoreServer struct {
 // CoreServers parses the core list, sorted by name.
 func (c *Config) CoreServers() ([]CoreServer, error) {
 	if strings.TrimSpace(c.Core) == "" {
-		return nil, errors.New("core: no core servers; set --core s1=HOST:PORT,...")
+		return nil, errors.New("core: no core servers; set --core to NAME=HOST:PORT for each, with commas between")
 	}
 	var list []CoreServer
 	for _, item := range strings.Split(c.Core, ",") {

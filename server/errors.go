@@ -158,16 +158,15 @@ func receiveFault(err error) error {
 	return &goneError{err}
 }
 
-// streamEnd is what a stream answers that ended with err.
-func (s *Server) streamEnd(err error, t *target) error {
+// streamEnd is what a stream answers that ended with err; ctx is gRPC's.
+func (s *Server) streamEnd(ctx context.Context, err error, t *target) error {
 	var gone *goneError
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		return nil
-	}
-	if errors.As(err, &gone) {
+	case errors.As(err, &gone):
 		return gone
-	}
-	if unsent(err) {
+	case unsent(err) || ctx.Err() != nil:
 		return &goneError{err}
 	}
 	return s.asFaultAt(err, t)

@@ -172,10 +172,10 @@ func TestReceiveFault(t *testing.T) {
 		t.Errorf("a client that left: %v", err)
 	}
 	s := &Server{logger: slog.New(slog.DiscardHandler)}
-	if err := s.streamEnd(receiveFault(status.Error(codes.Canceled, "the client left")), nil); status.Code(err) != codes.Canceled {
+	if err := s.streamEnd(t.Context(), receiveFault(status.Error(codes.Canceled, "the client left")), nil); status.Code(err) != codes.Canceled {
 		t.Errorf("stream of a client that left: %v", err)
 	}
-	if err := s.streamEnd(errors.Join(io.EOF), nil); err != nil {
+	if err := s.streamEnd(t.Context(), errors.Join(io.EOF), nil); err != nil {
 		t.Errorf("stream that ended well: %v", err)
 	}
 	wantReason(t, receiveFault(status.Error(codes.ResourceExhausted, "too large")), perdurepb.Reason_REASON_BATCH_TOO_LARGE)
@@ -195,7 +195,7 @@ func (careless) Publish(perdurepb.Messages_PublishServer) error { panic("publish
 func (c careless) Subscribe(stream perdurepb.Messages_SubscribeServer) error {
 	o := newOutbox[int]()
 	c.s.receive(o.end, func() error { panic("receive") })
-	return c.s.streamEnd(converse(stream.Context(), c.s.spawn, o, newPulse(patience, patience), nil, nil), &target{cluster: &catalog.ClusterView{}, store: &catalog.StoreView{}})
+	return c.s.streamEnd(stream.Context(), converse(stream.Context(), c.s.spawn, o, newPulse(patience, patience), nil, nil), &target{cluster: &catalog.ClusterView{}, store: &catalog.StoreView{}})
 }
 
 // A panic while serving a client costs that client's call, nobody else's.

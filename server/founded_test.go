@@ -52,11 +52,12 @@ func TestWhoMissedTheFoundingHearsOfIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, core := newFounders(t), coreList(3)
 		dir := t.TempDir()
-		a, b, c := w.add(1, t.TempDir(), core), w.add(2, t.TempDir(), core), w.add(3, dir, core)
-		if got := w.run(10*time.Second, a, b); len(got) != 2 { // c is told, and does not run
+		a, b := w.add(1, t.TempDir(), core), w.add(2, t.TempDir(), core)
+		w.add(3, dir, core)
+		if got := w.run(10*time.Second, a, b); len(got) != 2 { // the third is told, and does not run
 			t.Fatalf("done %v", got)
 		}
-		c = w.add(3, dir, core)
+		c := w.add(3, dir, core)
 		w.down[1] = true
 		if got := w.run(10*time.Second, c); len(got) != 1 || got["s3"] != nil {
 			t.Errorf("done %v", got)

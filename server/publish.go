@@ -85,7 +85,8 @@ func (s *Server) Publish(stream perdurepb.Messages_PublishServer) error {
 		return stream.Send(&perdurepb.PublishResponse{Heartbeat: true})
 	})
 	cancel(err)
-	return s.streamEnd(err, t)
+	p.close() // before anything that takes time
+	return s.streamEnd(stream.Context(), err, t)
 }
 
 // open finds or opens the session.

@@ -84,7 +84,8 @@ func (s *Server) Subscribe(stream perdurepb.Messages_SubscribeServer) error {
 		return stream.Send(&perdurepb.SubscribeResponse{Heartbeat: true})
 	})
 	cancel(err)
-	return s.streamEnd(err, t)
+	p.detach() // before anything that takes time
+	return s.streamEnd(stream.Context(), err, t)
 }
 
 // ended ends the stream because the subscription is over. It runs on the

@@ -326,3 +326,31 @@ func TestFullQueue(t *testing.T) {
 	wantReason(t, asFault(err), perdurepb.Reason_REASON_OVERLOADED)
 	n.mustPublisher("flights").stored(1, 1, bodies("a"))
 }
+
+// What a client held that has gone is free at once: nothing waits for a hint
+// that nobody would read.
+func TestClientThatIsGone(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	ctx, leave := context.WithCancel(n.ctx())
+	stream, err := n.messages.Subscribe(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &subscribing{t: t, stream: stream}
+	s.say(&perdurepb.SubscribeRequest{Open: &perdurepb.SubscribeOpen{Endpoint: "flights", Subscriber: "worker", CreditMessages: 5}})
+	s.frame()
+	other := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Subscriber: "worker", CreditMessages: 1})
+	p := n.mustPublisher("flights")
+	p.stored(1, 1, bodies("a"))
+	if got := s.receive(1); got[0] != 1 {
+		t.Fatalf("received %v", got)
+	}
+	leave()
+	if got := other.receive(1); got[0] != 1 {
+		t.Fatalf("received %v", got)
+	}
+	if log := n.log.String(); strings.Contains(log, "ERROR") {
+		t.Errorf("log:\n%s", log)
+	}
+}

@@ -32,8 +32,7 @@ type rig struct {
 	term  uint64
 	mono  int64
 	log   []sealed // sealed, not applied
-	subs  []*subscriber
-	next  uint64 // ids of subscriptions
+	next  uint64   // ids of subscriptions
 }
 
 type sealed struct {
