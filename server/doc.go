@@ -16,7 +16,14 @@
 //   - A publish is confirmed after its entry was applied on this server, which
 //     led then.
 //   - What waits for a client is bounded by its window or its credit; a client
-//     that does not read holds up nobody else.
+//     that does not read holds up nobody else. One that neither speaks nor reads
+//     is given up, and what it held goes to others at once.
+//   - A batch is judged before it enters the log: from then on everything in it
+//     decodes. One that is refused closes its attempt there, in its place.
+//   - Every error has a reason and a status code, and says whether trying again
+//     can help. A panic in a handler costs that client's call alone.
+//   - A server that stops gives leadership away first and names the next leader.
+//   - /readyz and gRPC's health answer from the same look at the state.
 //   - An empty directory never takes the place of one that held data: claims, and
 //     the formation, notice it.
 //   - Close joins every goroutine that Open started.
