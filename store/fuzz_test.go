@@ -72,7 +72,7 @@ func FuzzApply(f *testing.F) {
 // looks at every message.
 func tooMuch(c []byte) bool {
 	p, ok := decodePublish(c)
-	return c != nil && len(c) > 0 && c[0] == kindPublish && ok && len(p.batch) > 8 && (p.batch[5] > 1 || p.batch[6] > 0)
+	return len(c) > 0 && c[0] == kindPublish && ok && len(p.batch) > 8 && (p.batch[5] > 1 || p.batch[6] > 0)
 }
 
 // FuzzLoadPage: damaged pages are errors, never panics; what loads is sound.

@@ -130,13 +130,13 @@ func (l *Limits) setDefaults() {
 func (o *Options) prepare() error {
 	var errs []error
 	if o.Name == "" || len(o.Name) > 256 {
-		errs = append(errs, errors.New("Name must have 1 to 256 bytes"))
+		errs = append(errs, errors.New("option Name must have 1 to 256 bytes"))
 	}
 	if o.Incarnation == 0 {
-		errs = append(errs, errors.New("Incarnation must be a random number, not 0"))
+		errs = append(errs, errors.New("option Incarnation must be a random number, not 0"))
 	}
 	if o.Receiving == nil {
-		errs = append(errs, errors.New("Receiving is missing"))
+		errs = append(errs, errors.New("option Receiving is missing"))
 	}
 	if o.Listener == nil && o.Address == "" {
 		errs = append(errs, errors.New("neither Listener nor Address is given"))

@@ -19,9 +19,6 @@ const (
 	MaxID uint64 = 1 << 48
 )
 
-// Replica ids have an epoch above and a counter below this bit.
-const replicaEpochShift = 48
-
 // maxAddress bounds what a server says about itself, in bytes.
 const maxAddress = 1024
 
