@@ -30,7 +30,6 @@ type clients struct {
 	subscriptions uint64
 	batches       map[uint64]*model.Batch // by hash of the bytes
 	numbers       uint64
-	revision      uint64
 	definition    statepb.Deploy
 	created       int
 	poisoned      map[string]bool

@@ -45,7 +45,6 @@ type process struct {
 	awake   bool // a turn is due
 	turning bool
 	writing bool  // the append worker is busy
-	ticking bool  // a tick waits
 	alarm   int64 // when a turn is due by the replica's deadline
 	receive int   // snapshots on their way in; at most one
 	spinAt  int64 // when turns began to follow each other at once
