@@ -157,7 +157,9 @@ func (g *ledger) flush(grant bool) (frames []*perdurepb.SubscribeRequest, messag
 	for _, a := range g.syncs {
 		g.token++
 		a.sent = true
-		frames = append(frames, settleFrame(g.token, idRanges{{a.id, a.id}}, nil))
+		frame := settleFrame(g.token, idRanges{{a.id, a.id}}, nil)
+		frame.Settle.Now = true // somebody waits
+		frames = append(frames, frame)
 		if g.waiting == nil {
 			g.waiting = make(map[uint64]*syncAck)
 		}

@@ -233,7 +233,9 @@ func (n *realmNode) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.lead:
-			n.found(ctx)
+			for n.group().Leads() && !n.found(ctx) && ctx.Err() == nil {
+				n.logger.Info("founding the realm once more")
+			}
 		}
 	}
 }
@@ -277,19 +279,24 @@ func (n *realmNode) start() error {
 }
 
 // found records the realm's id and core list, as the first command of a realm.
-func (n *realmNode) found(ctx context.Context) {
+// It returns false if it must be tried again by whoever leads then.
+func (n *realmNode) found(ctx context.Context) bool {
 	if v := n.view(); v != nil && v.Founded {
-		return
+		return true
 	}
 	f := catalog.Found{RealmID: n.realmID()}
 	for _, c := range n.core {
 		f.Core = append(f.Core, catalog.CoreServer{Name: c.Name, Peer: c.Addr})
 	}
-	if r, err := propose(ctx, n.group(), f.Encode()); err != nil {
-		n.logger.Warn("founding the realm", "err", err) // the next leader does it
-	} else if r.Code != catalog.OK {
+	r, err := propose(ctx, n.group(), f.Encode())
+	if err != nil {
+		n.logger.Warn("founding the realm", "err", err)
+		return false
+	}
+	if r.Code != catalog.OK {
 		n.logger.Error("founding the realm", "result", r.String())
 	}
+	return true
 }
 
 // follow watches the core servers, on a server that has no realm replica.
@@ -457,19 +464,24 @@ func (n *realmNode) register(ctx context.Context) {
 	want := n.server.registration()
 	for {
 		v, changed := n.watch()
-		if v != nil && v.Founded {
+		// Before the realm is founded there are no ids: whoever registered first
+		// would take one that the core list gives to another.
+		done := v == nil || !v.Founded
+		if !done {
 			if have, ok := v.Server(want.Name); ok {
 				want.ID, want.Core = have.ID, have.Core
-				if have == want {
+				if done = have == want; done {
 					n.server.setServerID(have.ID)
-					select {
-					case <-ctx.Done():
-						return
-					case <-changed:
-					}
-					continue
 				}
 			}
+		}
+		if done {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+			}
+			continue
 		}
 		r, err := n.submit(ctx, catalog.Register{Server: want}.Encode(), true)
 		switch {

@@ -170,7 +170,7 @@ func (p *subscribeStream) take(ctx context.Context, m *perdurepb.SubscribeReques
 
 // settlement checks and translates what a client says about deliveries.
 func (p *subscribeStream) settlement(m *perdurepb.Settle) (service.Settlement, error) {
-	var s service.Settlement
+	s := service.Settlement{Now: m.GetNow()}
 	bad := func(format string, args ...any) (service.Settlement, error) {
 		return service.Settlement{}, faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, format, args...)
 	}

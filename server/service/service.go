@@ -329,7 +329,7 @@ func (s *Service) Settle(id uint64, m Settlement, now cluster.Now) {
 	}
 	acked, released := len(t.acks) > acks, len(t.releases) > releases
 	if acked || released {
-		s.want(t, released || m.Done != nil)
+		s.want(t, released || m.Now)
 	}
 	if acked {
 		s.ackUnset = true

@@ -48,7 +48,7 @@ func TestRangesOfOneCommandAreBounded(t *testing.T) {
 	s := r.subscribe(delays, 1, 2*n+1)
 	r.publish(2 * n)
 	var a answer
-	m := Settlement{Done: a.set}
+	m := Settlement{Done: a.set, Now: true}
 	for i := range message.ID(n) {
 		m.Acks = append(m.Acks, Range{First: 2*i + 1, Last: 2*i + 1})
 	}
@@ -68,7 +68,10 @@ func TestAcknowledgementsRideOrWait(t *testing.T) {
 	r := newRig(t)
 	s := r.subscribe(audit, 1, 100)
 	r.publish(4)
-	r.s.Settle(s.ID, acks(1, 1), r.now())
+	// Wanting to know is not being in a hurry: every frame of a client wants to.
+	m := acks(1, 1)
+	m.Done = (&answer{}).set
+	r.s.Settle(s.ID, m, r.now())
 	if d := r.s.Deadline(); d != 1 {
 		t.Fatalf("deadline %d before Commands has looked", d)
 	}
@@ -109,7 +112,7 @@ func TestWaitersAreAnsweredWhenApplied(t *testing.T) {
 	r.publish(5)
 	var first, second, again, nothing, nacked answer
 	settle := func(m Settlement, a *answer) {
-		m.Done = a.set
+		m.Done, m.Now = a.set, true
 		r.s.Settle(s.ID, m, r.now())
 	}
 	settle(acks(1, 1), &first)
@@ -149,11 +152,11 @@ func TestWaitersAreLostWithLeadership(t *testing.T) {
 	r.publish(2)
 	var flying, waiting, late answer
 	m := acks(1, 1)
-	m.Done = flying.set
+	m.Done, m.Now = flying.set, true
 	r.s.Settle(s.ID, m, r.now())
 	r.seal()
 	m = acks(2, 2)
-	m.Done = waiting.set
+	m.Done, m.Now = waiting.set, true
 	r.s.Settle(s.ID, m, r.now())
 	r.unlead()
 	for _, a := range []answer{flying, waiting} {
@@ -161,7 +164,7 @@ func TestWaitersAreLostWithLeadership(t *testing.T) {
 			t.Errorf("answer %+v", a)
 		}
 	}
-	m.Done = late.set
+	m.Done, m.Now = late.set, true
 	r.s.Settle(s.ID, m, r.now())
 	if !late.lost {
 		t.Errorf("after the leadership: %+v", late)
@@ -179,7 +182,7 @@ func TestNotOwner(t *testing.T) {
 	r.publish(4)
 	var got, nacked answer
 	m := acks(1, 4)
-	m.Done = got.set
+	m.Done, m.Now = got.set, true
 	r.s.Settle(a.ID, m, r.now())
 	r.settle()
 	if !got.done || got.owner {
@@ -189,7 +192,7 @@ func TestNotOwner(t *testing.T) {
 		t.Fatalf("%d pending", r.pending(delays))
 	}
 	id := b.ids()[0]
-	r.s.Settle(a.ID, Settlement{Nacks: []Nack{{Range: Range{First: id, Last: id}}}, Done: nacked.set}, r.now())
+	r.s.Settle(a.ID, Settlement{Nacks: []Nack{{Range: Range{First: id, Last: id}}}, Done: nacked.set, Now: true}, r.now())
 	if nacked != (answer{done: true}) {
 		t.Fatalf("a nack of another's: %+v", nacked)
 	}
@@ -247,7 +250,7 @@ func TestIssuedCommandsMatchTheirEntries(t *testing.T) {
 	for i := range answers {
 		id := message.ID(i + 1)
 		m := acks(id, id)
-		m.Done = answers[i].set
+		m.Done, m.Now = answers[i].set, true
 		r.s.Settle(s.ID, m, r.now())
 		if i%2 == 0 {
 			r.seal(publish(1))

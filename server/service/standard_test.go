@@ -56,7 +56,7 @@ func TestTakeover(t *testing.T) {
 	// The older one owns nothing any more.
 	var a answer
 	m := acks(1, 3)
-	m.Done = a.set
+	m.Done, m.Now = a.set, true
 	r.s.Settle(old.ID, m, r.now())
 	if a != (answer{done: true}) {
 		t.Fatalf("settling after a takeover: %+v", a)
@@ -160,11 +160,11 @@ func TestDurableDeletedWhileSubscribed(t *testing.T) {
 	// One settlement is on its way, one waits, one delivery is delayed.
 	var flying, waiting answer
 	m := acks(1, 1)
-	m.Done = flying.set
+	m.Done, m.Now = flying.set, true
 	r.s.Settle(s.ID, m, r.now())
 	r.seal()
 	m = acks(2, 2)
-	m.Done = waiting.set
+	m.Done, m.Now = waiting.set, true
 	r.s.Settle(s.ID, m, r.now())
 	r.s.Settle(s.ID, Settlement{Nacks: []Nack{{Range: Range{First: 3, Last: 3}, Delay: 50 * millisecond}}}, r.now())
 	if flying.done || waiting.done {

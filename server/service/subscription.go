@@ -63,6 +63,9 @@ type Subscription struct {
 type Settlement struct {
 	Acks  []Range
 	Nacks []Nack
+	// Now says that somebody waits: acknowledgements do not wait for an entry to
+	// ride on.
+	Now bool
 	// Done, if not nil, runs on the loop when everything that was accepted has
 	// been applied. owner is false when some of it was held by another
 	// subscriber; lost is true when leadership ended first.

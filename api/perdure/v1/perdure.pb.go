@@ -1318,6 +1318,7 @@ type Settle struct {
 	Acks          []uint64               `protobuf:"varint,1,rep,packed,name=acks,proto3" json:"acks,omitempty"` // ranges, ascending
 	Nacks         []*Nack                `protobuf:"bytes,2,rep,name=nacks,proto3" json:"nacks,omitempty"`
 	Token         uint64                 `protobuf:"varint,3,opt,name=token,proto3" json:"token,omitempty"` // not 0: answer when all of it was applied
+	Now           bool                   `protobuf:"varint,4,opt,name=now,proto3" json:"now,omitempty"`     // do not wait for an entry to ride on
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1371,6 +1372,13 @@ func (x *Settle) GetToken() uint64 {
 		return x.Token
 	}
 	return 0
+}
+
+func (x *Settle) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
 }
 
 type Nack struct {
@@ -2980,11 +2988,12 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\aprocess\x18\x06 \x01(\x04R\aprocess\x12\x12\n" +
 	"\x04name\x18\a \x01(\tR\x04name\x12'\n" +
 	"\x0fcredit_messages\x18\b \x01(\x04R\x0ecreditMessages\x12!\n" +
-	"\fcredit_bytes\x18\t \x01(\x04R\vcreditBytes\"Z\n" +
+	"\fcredit_bytes\x18\t \x01(\x04R\vcreditBytes\"l\n" +
 	"\x06Settle\x12\x12\n" +
 	"\x04acks\x18\x01 \x03(\x04R\x04acks\x12&\n" +
 	"\x05nacks\x18\x02 \x03(\v2\x10.perdure.v1.NackR\x05nacks\x12\x14\n" +
-	"\x05token\x18\x03 \x01(\x04R\x05token\"K\n" +
+	"\x05token\x18\x03 \x01(\x04R\x05token\x12\x10\n" +
+	"\x03now\x18\x04 \x01(\bR\x03now\"K\n" +
 	"\x04Nack\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\x04R\x05first\x12\x12\n" +
 	"\x04last\x18\x02 \x01(\x04R\x04last\x12\x19\n" +
