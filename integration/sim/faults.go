@@ -36,7 +36,7 @@ func (w *world) break_() {
 	case w.fault(s.stallDisk):
 		n.slow, n.slowUntil = second, w.now+w.draw(second)
 	case w.fault(s.freeze):
-		n.frozenUntil = w.now + w.draw(second)
+		n.frozenUntil = max(n.frozenUntil, w.now+w.draw(second))
 	case w.fault(s.clock):
 		n.skew += (w.draw(2*s.skew+1) - s.skew) * [...]int64{1, 1, 360, 30_000_000}[w.rng.IntN(4)]
 		w.seen.hit(ClockJumped)
@@ -242,6 +242,12 @@ func (w *world) suspend() {
 		if until > w.now {
 			w.cuts[k] = until + hour
 		}
+	}
+	for _, c := range w.conns { // frames keep their order
+		c.up, c.down = c.up+hour, c.down+hour
+	}
+	for _, n := range w.nodes {
+		n.frozenUntil += hour
 	}
 	w.now += hour
 }

@@ -20,8 +20,7 @@ func (w *world) finish() {
 	w.setup.credit, w.setup.creditBytes, w.setup.think = 300, 256<<10, min(w.setup.think, 2*ms)
 	clear(w.cuts)
 	for _, n := range w.nodes {
-		n.frozenUntil, n.slowUntil = 0, 0
-		n.doom = notDoomed
+		n.slowUntil, n.doom = 0, notDoomed // who is frozen thaws soon
 		if !n.up && !n.fenced {
 			n.start()
 		}

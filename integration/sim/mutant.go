@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -57,36 +58,37 @@ func (l *diskLog) mutate(w cluster.Write, done func()) (cluster.Write, func()) {
 	return w, done
 }
 
-// keepSuffix remembers what an overwrite removes.
+// keepSuffix remembers what an overwrite removes, as a log that never deletes.
 func (l *diskLog) keepSuffix(w cluster.Write) {
-	if len(w.Entries) == 0 || w.Install != nil {
-		l.n.suffix = nil
+	if len(w.Entries) == 0 {
 		return
 	}
 	end := w.Entries[len(w.Entries)-1].GetIndex() + 1
 	last, _ := l.LastIndex() // a MemLog has no error here
-	if end <= last {
-		l.n.suffix, _ = l.Entries(end, last+1, 1<<40)
-	} else {
-		l.n.suffix = nil
-	}
-}
-
-// revive puts back, at a restart, what an overwrite had removed.
-func (n *node) revive() {
-	if n.w.opts.Mutant != KeepSuffix || len(n.suffix) == 0 {
+	if w.Install != nil || end > last {
 		return
 	}
+	removed, _ := l.Entries(end, last+1, 1<<40)
+	older := slices.DeleteFunc(l.n.suffix, func(e *pb.Entry) bool { return e.GetIndex() <= last })
+	l.n.suffix = append(slices.Clone(removed), older...)
+}
+
+// revive puts back, at a restart, what overwrites had removed and nothing has
+// replaced since.
+func (n *node) revive() {
 	last, _ := n.mem.LastIndex() // a MemLog has no error here
-	if n.suffix[0].GetIndex() == last+1 {
-		term, _ := n.mem.Term(last)
-		for _, e := range n.suffix {
-			e.Term = new(max(term, e.GetTerm()))
-		}
-		n.mem.Append(cluster.Write{Entries: n.suffix}, nil)
-		n.mem.Flush()
-	}
+	back := slices.DeleteFunc(n.suffix, func(e *pb.Entry) bool { return e.GetIndex() <= last })
 	n.suffix = nil
+	if len(back) == 0 || back[0].GetIndex() != last+1 {
+		return
+	}
+	term, _ := n.mem.Term(last)
+	var entries []*pb.Entry
+	for _, e := range back {
+		entries = append(entries, &pb.Entry{Index: e.Index, Term: new(max(term, e.GetTerm())), Type: e.Type, Data: e.Data})
+	}
+	n.mem.Append(cluster.Write{Entries: entries}, nil)
+	n.mem.Flush()
 }
 
 // mutateCheckpoint spoils a checkpoint.
@@ -104,9 +106,7 @@ func (l *diskLog) mutateCheckpoint(c cluster.Checkpoint) cluster.Checkpoint {
 
 // The kinds of pages, as package store writes them.
 const (
-	pageDurable = 3
 	pagePending = 4
-	pageIndex   = 6
 	pageSession = 7
 )
 

@@ -31,6 +31,7 @@ type node struct {
 	slow         int64 // the disk takes so much longer
 	slowUntil    int64
 	frozenUntil  int64 // the process does not run
+	thawing      []func()
 	doom         doom
 	suffix       []*pb.Entry // of the mutant KeepSuffix
 }
@@ -129,20 +130,37 @@ func (n *node) start() {
 }
 
 // alive wraps f so that it does nothing after the process has ended, and waits
-// while it is frozen.
+// in its turn while it is frozen.
 func (n *node) alive(f func()) func() {
 	life := n.life
-	var try func()
-	try = func() {
-		switch {
-		case !n.up || n.life != life:
-		case n.w.now < n.frozenUntil:
-			n.w.after(n.frozenUntil-n.w.now, try)
-		default:
+	run := func() {
+		if n.up && n.life == life {
 			f()
 		}
 	}
-	return try
+	return func() {
+		if n.w.now >= n.frozenUntil && len(n.thawing) == 0 {
+			run()
+			return
+		}
+		n.thawing = append(n.thawing, run)
+		if len(n.thawing) == 1 {
+			n.w.after(max(0, n.frozenUntil-n.w.now), n.thaw)
+		}
+	}
+}
+
+// thaw does what a frozen process has missed, in order.
+func (n *node) thaw() {
+	if n.w.now < n.frozenUntil {
+		n.w.after(n.frozenUntil-n.w.now, n.thaw)
+		return
+	}
+	missed := n.thawing
+	n.thawing = nil
+	for _, run := range missed {
+		run()
+	}
 }
 
 func (n *node) after(d int64, f func()) { n.w.after(d, n.alive(f)) }
@@ -343,8 +361,12 @@ func (n *node) propose(command []byte, done func(store.Result, error)) { n.propo
 func (n *node) proposeIn(term uint64, command []byte, done func(store.Result, error)) {
 	t := n.w.tally(command)
 	t.proposed++
+	life := n.life
 	n.post(func(in *inbox) {
 		in.proposals = append(in.proposals, cluster.Proposal[store.Result]{Command: command, Term: term, Done: func(r store.Result, err error) {
+			if !n.up || n.life != life {
+				return // it crashed in the middle of a turn: nobody hears of it
+			}
 			if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrStopped) {
 				t.refused++
 				n.w.checkTally(t)

@@ -155,7 +155,10 @@ func (s *subscriber) received(l *link, d *service.Delivery, b *model.Batch) {
 		c := b.Messages[id-d.Batch.First]
 		w.judge.Received(s.durable, uint64(id), c.Number, c.Sum)
 		if _, ok := s.echoes[uint64(id)]; ok {
-			l.giveBack(each) // acknowledged on an earlier stream
+			// Acknowledged for an earlier stream. Somebody else may have held it
+			// when that acknowledgement came, so the copy has one of its own.
+			s.pending = append(s.pending, uint64(id))
+			l.giveBack(each)
 		} else if w.chance(0.1) {
 			later = append(later, uint64(id))
 		} else {
