@@ -3,7 +3,7 @@
 //
 // Everything that decides is real: [cluster.Replica] with Raft inside,
 // [service.Service] with the state machine, sessions and dispatch, messages and
-// matchers. Simulated are the shell around a replica (node.go does what
+// matchers. Simulated are the shell around a replica (shell.go does what
 // cluster.Group does, in the same order), the network between servers, disks
 // (clustertest.MemLog, which knows what would survive which crash), clocks, and
 // the clients with their protocol: publishers with sessions and windows,
@@ -21,5 +21,5 @@
 //
 // What a simulation cannot show: that the real disk engines keep what they say
 // (cluster/clustertest and cluster/raftlog test that), that the real shells
-// feed the replica as node.go does, and anything about goroutines.
+// feed the replica as shell.go does, and anything about goroutines.
 package sim
