@@ -94,15 +94,15 @@ type arrived struct {
 // StartGroup starts the replica of a group on log. A replica that may have
 // forgotten is not started: see ErrMayHaveForgotten. The group must be closed.
 func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], leading Leading) (*Group[R], error) {
-	replica, err := NewReplica(cfg.Options, log, machine, leading, h.now())
-	if err != nil {
-		return nil, err
-	}
 	g := &Group[R]{
-		cfg: cfg, host: h, replica: replica, log: log,
+		cfg: cfg, host: h, log: log,
 		logger:  h.opts.Logger.With("group", cfg.Name, "replica", cfg.ID),
 		servers: make(map[uint64]uint64, len(cfg.Members)),
 		wake:    make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	var err error
+	if g.replica, err = NewReplica(cfg.Options, log, machine, heralded{leading, &g.led}, h.now()); err != nil {
+		return nil, err
 	}
 	for _, m := range cfg.Members {
 		g.servers[m.Replica] = m.Server
@@ -112,6 +112,23 @@ func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], le
 	}
 	go pprof.Do(context.Background(), pprof.Labels("group", cfg.Name), func(context.Context) { g.run() })
 	return g, nil
+}
+
+// heralded makes it known that the replica leads before the machine is told:
+// whoever the machine wakes must find it so.
+type heralded struct {
+	Leading
+	led *atomic.Bool
+}
+
+func (h heralded) Lead(term uint64, now Now) {
+	h.led.Store(true)
+	h.Leading.Lead(term, now)
+}
+
+func (h heralded) Unlead() {
+	h.led.Store(false)
+	h.Leading.Unlead()
 }
 
 // Close stops the replica, waits until it has stopped and returns the error that
@@ -433,9 +450,6 @@ func (g *Group[R]) publish() {
 		g.logger.Info("leader", "leader", r.leader, "term", r.term, "role", r.role.String())
 		g.leader.Store(r.leader)
 		g.term.Store(r.term)
-	}
-	if g.led.Load() != r.led {
-		g.led.Store(r.led)
 	}
 	if r.role != raft.StateLeader {
 		for _, f := range g.onFollow {

@@ -229,6 +229,28 @@ func TestARestartedReplicaGoesOn(t *testing.T) {
 	})
 }
 
+// Whoever the machine wakes when it begins to lead must find that it leads.
+func TestLeadsIsTrueBeforeTheMachineIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		at := c.leader()
+		to := (at + 1) % 3
+		seen := make(chan bool, 1)
+		err := c.groups[to].Do(t.Context(), func(cluster.Now) {
+			c.machines[to].onLead = func() { seen <- c.groups[to].Leads() }
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.groups[at].HandOver(t.Context(), map[uint64]int{uint64(to + 1): 5}); err != nil {
+			t.Fatal(err)
+		}
+		if !<-seen {
+			t.Error("the machine was told that it leads while Leads said no")
+		}
+	})
+}
+
 func TestHandOverMovesLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTrio(t)

@@ -71,7 +71,12 @@ func (t *tally) Hash() uint64 {
 	return h
 }
 
-func (t *tally) Lead(term uint64, _ cluster.Now)                       { t.lead = append(t.lead, term) }
+func (t *tally) Lead(term uint64, _ cluster.Now) {
+	t.lead = append(t.lead, term)
+	if t.onLead != nil {
+		t.onLead()
+	}
+}
 func (t *tally) Deadline() int64                                       { return 0 }
 func (t *tally) Settled(bool, cluster.Now)                             { /* nobody waits */ }
 func (t *tally) Commands(dst [][]byte, _ bool, _ cluster.Now) [][]byte { return dst }

@@ -183,8 +183,11 @@ func (n *realmNode) failure() error {
 }
 
 func (n *realmNode) waitingFor() string {
-	if n.formation == nil {
+	switch {
+	case n.formation == nil:
 		return "a core server that answers"
+	case n.formation.founded():
+		return "the realm group's leader to record that it is founded"
 	}
 	return n.formation.waitingFor()
 }
@@ -233,7 +236,10 @@ func (n *realmNode) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.lead:
-			for n.group().Leads() && !n.found(ctx) && ctx.Err() == nil {
+			// The proposal comes first: that this replica leads is told before
+			// Leads says so. One that loses the leadership is not asked again; the
+			// next leader is told as well.
+			for !n.found(ctx) && n.group().Leads() && ctx.Err() == nil {
 				n.logger.Info("founding the realm once more")
 			}
 		}
