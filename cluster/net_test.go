@@ -28,6 +28,7 @@ type tally struct {
 	panicUnlead bool
 	lead        []uint64 // terms
 	unlead      int
+	onLead      func()
 }
 
 func (t *tally) Apply(e cluster.Entry, out []string) ([]string, error) {
