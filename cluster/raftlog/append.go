@@ -24,6 +24,9 @@ func (l *Log) Append(w cluster.Write, done func()) {
 	if c == nil {
 		return
 	}
+	if done == nil {
+		done = func() {}
+	}
 	e := l.engine
 	e.appends.Add(1)
 	e.entries.Add(uint64(len(w.Entries)))

@@ -120,6 +120,7 @@ func (q *queue) perform(round []*change) {
 		if c.sync {
 			c.log.promise(c)
 		}
+		// A checkpoint has none.
 		if c.done != nil {
 			c.done()
 		}
