@@ -161,7 +161,7 @@ func (w *world) sprinkle() {
 		switch {
 		case err == nil && r.Code == store.OK:
 			w.judge.Confirmed(b.Batch, uint64(r.First))
-		case err == nil, errors.Is(err, cluster.ErrNotLeader), errors.Is(err, cluster.ErrStopped):
+		case err == nil, w.opts.Mutant == UnknownRefused, errors.Is(err, cluster.ErrNotLeader), errors.Is(err, cluster.ErrStopped):
 			w.judge.Refused(b.Batch)
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
 	"github.com/perdure/perdure/store"
 )
 
@@ -31,13 +32,15 @@ const (
 	ConfirmEarly   Mutant = "confirm-early"   // a settlement is confirmed before it is applied
 	SecondSession  Mutant = "second-session"  // a publisher sends what may be stored again under a new session
 	LoseRelease    Mutant = "lose-release"    // a message that was given back is forgotten
+	RejoinOld      Mutant = "rejoin-old"      // who may have forgotten comes back as if nothing had happened
+	UnknownRefused Mutant = "unknown-refused" // an unknown outcome is told as a refusal
 )
 
 // Mutants lists all bugs that can be planted.
 func Mutants() []Mutant {
 	return []Mutant{
 		AckUnstored, ForgetHard, ApplyTwice, DropPending, DropSessions, MapOrder, KeepSuffix, CollectPending, LocalClock,
-		CompactFar, ConfirmEarly, SecondSession, LoseRelease,
+		CompactFar, ConfirmEarly, SecondSession, LoseRelease, RejoinOld, UnknownRefused,
 	}
 }
 
@@ -89,6 +92,18 @@ func (n *node) revive() {
 	}
 	n.mem.Append(cluster.Write{Entries: entries}, nil)
 	n.mem.Flush()
+}
+
+// rejoin lets a replica that may have forgotten start again.
+func (n *node) rejoin() {
+	n.fenced = false
+	if n.w.setup.mode == clustertest.Memory {
+		var ids []uint64
+		for _, o := range n.w.nodes {
+			ids = append(ids, o.id)
+		}
+		n.mem = clustertest.NewMemLog(clustertest.Memory, n.id, ids)
+	}
 }
 
 // mutateCheckpoint spoils a checkpoint.

@@ -78,10 +78,12 @@ const wallStart = int64(1_790_000_000) * second
 // start starts the process, unless its copy may have forgotten something.
 func (n *node) start() {
 	w := n.w
-	if err := n.mem.MayHaveForgotten(); err != nil {
+	if err := n.mem.MayHaveForgotten(); err != nil && w.opts.Mutant != RejoinOld {
 		w.judge.Failf("a copy that may have forgotten is started: %v", err)
 	}
-	n.revive()
+	if w.opts.Mutant == KeepSuffix {
+		n.revive()
+	}
 	n.life++
 	n.born = w.now
 	svc := service.New()
@@ -168,6 +170,9 @@ func (n *node) end(what string, how func() *clustertest.MemLog) {
 		w.seen.hit(FenceSeen)
 		if !errors.Is(err, cluster.ErrMayHaveForgotten) {
 			w.judge.Failf("replica %d is fenced by another error: %v", n.id, err)
+		}
+		if w.opts.Mutant == RejoinOld {
+			n.rejoin()
 		}
 	}
 	// Others see the connection end, mostly.
