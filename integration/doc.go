@@ -5,7 +5,7 @@
 //	go test ./integration                     everything, short, under three minutes
 //	go test ./integration -run Kill -kills 100 -timeout 0
 //	go test ./integration -run NoElection -minute -timeout 0
-//	go test ./integration -run Stream -stream-gb 10 -timeout 0
+//	go test ./integration -run Consumed -stream-gb 10 -timeout 0
 //	go test ./integration -run Pending -pending 1000000 -timeout 0
 //
 // -keep DIR keeps the data and the logs of all servers.

@@ -25,7 +25,7 @@ func TestFollowerBySnapshot(t *testing.T) {
 	// And messages in between that nobody has consumed yet.
 	kept := h.Publish(f.Client(), "kept", harness.Load{Size: 1000, Rate: 500, Limit: 2000})
 	for _, p := range []*harness.Publishing{stream, kept} {
-		if err := p.Wait(within(t, 2*time.Minute)); err != nil {
+		if err := p.Wait(within(t, 5*time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -200,12 +201,18 @@ func tail(text string, lines int) string {
 // a dead server must not be given that very port and meet itself.
 const lowestPort, highestPort = 20_000, 32_000
 
-// FreeAddresses returns n addresses on loopback that nobody uses now.
+// FreeAddresses returns n addresses on loopback that nobody uses now. Nobody else
+// is likely to use them later, when a server is down: where all of 127.0.0.0/8 is
+// loopback, they are not on the address that everybody uses.
 func FreeAddresses(t testing.TB, n int) []string {
 	t.Helper()
 	var addrs []string
 	for tries := 0; len(addrs) < n; tries++ {
-		addr := fmt.Sprintf("127.0.0.1:%d", lowestPort+rand.IntN(highestPort-lowestPort))
+		host := "127.0.0.1"
+		if runtime.GOOS == "linux" {
+			host = fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
+		}
+		addr := fmt.Sprintf("%s:%d", host, lowestPort+rand.IntN(highestPort-lowestPort))
 		l, err := net.Listen("tcp", addr)
 		if err == nil {
 			addrs = append(addrs, addr)
