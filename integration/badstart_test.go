@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,11 @@ func TestRefusedStarts(t *testing.T) {
 		}
 		return path
 	}
+	// Where not even root may write, which the tests may run as.
+	sealed := "/dev/fd"
+	if runtime.GOOS == "linux" {
+		sealed = "/proc/self"
+	}
 	free := harness.FreeAddresses(t, 3)
 	// flags are those of a server that would start, with some replaced.
 	flags := func(replace ...string) []string {
@@ -47,8 +53,8 @@ func TestRefusedStarts(t *testing.T) {
 		{"a port in use for operators", nil, flags("--listen-ops", n.Ops), harness.ExitFailure, []string{"listen_ops", n.Ops}},
 		{"a directory in a file", nil, flags("--data", filepath.Join(write("file", ""), "data")), harness.ExitFailure, []string{"data", "not a directory", "another --data"}},
 		{"a file as a directory", nil, flags("--data", write("plain", "")), harness.ExitFailure, []string{"data", "plain"}},
-		{"a directory that cannot be written", nil, flags("--data", "/proc/self"), harness.ExitFailure, []string{"/proc/self", "cannot be written"}},
-		{"a directory that cannot be made", nil, flags("--data", "/proc/data"), harness.ExitFailure, []string{"/proc/data", "cannot create"}},
+		{"a directory that cannot be written", nil, flags("--data", sealed), harness.ExitFailure, []string{sealed, "data", "another --data"}},
+		{"a directory that cannot be made", nil, flags("--data", sealed+"/data"), harness.ExitFailure, []string{sealed, "cannot create"}},
 		{"a parent that does not exist", nil, flags("--data", filepath.Join(dir, "no", "data")), harness.ExitFailure, []string{"create its parent"}},
 		{"open to other machines", nil, flags("--listen-client", "0.0.0.0:0"), harness.ExitUsage, []string{"listen_client", "0.0.0.0:0", "--insecure"}},
 		{"a name for an address", nil, flags("--listen-ops", "somewhere"), harness.ExitUsage, []string{"listen_ops", "HOST:PORT"}},

@@ -2,7 +2,9 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/perdure/perdure/client"
@@ -37,12 +39,23 @@ type consumed struct {
 type Consuming struct {
 	d        *consumed
 	s        *client.Subscription
+	careless float64 // part of the messages that it does not acknowledge
 	stop     context.CancelFunc
 	finished chan struct{}
+	err      error // why it ended; read once finished is closed
 }
 
-// Subscribe starts a subscriber. An endpoint has the name of its store.
+// Subscribe starts a subscriber, which acknowledges everything. An endpoint has
+// the name of its store.
 func (h *History) Subscribe(c *client.Client, endpoint string, opts ...client.SubscribeOption) *Consuming {
+	h.t.Helper()
+	return h.SubscribeCareless(c, endpoint, 0, opts...)
+}
+
+// SubscribeCareless starts a subscriber that leaves a part of the messages
+// unacknowledged, or gives them back, by chance. It must be closed before Finish,
+// for another to get them. A newer one may close it by force.
+func (h *History) SubscribeCareless(c *client.Client, endpoint string, part float64, opts ...client.SubscribeOption) *Consuming {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -52,7 +65,7 @@ func (h *History) Subscribe(c *client.Client, endpoint string, opts ...client.Su
 	}
 	run, stop := context.WithCancel(context.Background())
 	h.t.Cleanup(stop)
-	sub := &Consuming{s: s, stop: stop, finished: make(chan struct{})}
+	sub := &Consuming{s: s, careless: part, stop: stop, finished: make(chan struct{})}
 	h.mu.Lock()
 	key := s.Store() + "/" + s.Durable()
 	if h.durables[key] == nil {
@@ -87,6 +100,20 @@ func (c *Consuming) Close(ctx context.Context) error {
 	return c.s.Close(ctx)
 }
 
+// ForceClosed waits until a careless subscriber has been told that a newer one
+// took its durable.
+func (c *Consuming) ForceClosed(ctx context.Context) error {
+	select {
+	case <-c.finished:
+	case <-ctx.Done():
+		return fmt.Errorf("nobody told the subscriber of durable %s of %s that a newer one took it", c.d.name, c.d.store)
+	}
+	if !errors.Is(c.err, client.ErrForceClosed) {
+		return fmt.Errorf("the subscriber of durable %s of %s ended: %w", c.d.name, c.d.store, c.err)
+	}
+	return c.s.Close(ctx)
+}
+
 // Forget makes the history judge a store no more, because it is to be deleted.
 // What uses it may fail from here on.
 func (h *History) Forget(store string) {
@@ -114,7 +141,8 @@ func (c *Consuming) consume(ctx context.Context) {
 	for {
 		batch, err := c.s.Fetch(ctx, 256)
 		if err != nil {
-			if ctx.Err() == nil {
+			c.err = err
+			if ctx.Err() == nil && !(c.careless > 0 && errors.Is(err, client.ErrForceClosed)) {
 				c.d.h.mu.Lock()
 				c.d.h.problem(c.d.store, "a subscriber of durable %s of %s ended: %v", c.d.name, c.d.store, err)
 				c.d.h.mu.Unlock()
@@ -142,6 +170,14 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 		h.problem(d.store, "durable %s of %s, message %d of publisher %d, id %v, count %d: %s", d.name, d.store, sequence, index, delivery.ID(), delivery.DeliveryCount(), why)
 	}
 	h.mu.Unlock()
+	switch {
+	case rand.Float64() >= c.careless:
+	case rand.IntN(2) == 0:
+		_ = delivery.Nack() // fails as Ack does
+		return
+	default:
+		return
+	}
 	if !sync {
 		_ = delivery.Ack() // fails when the subscription has ended, and Fetch says so
 		return
@@ -229,6 +265,9 @@ func (d *consumed) drain(ctx context.Context) {
 	for _, s := range d.subs {
 		s.stop()
 		<-s.finished
+		if s.careless > 0 {
+			continue // closed by the test, or by force
+		}
 		if err := s.s.Drain(ctx); err != nil {
 			d.h.mu.Lock()
 			d.h.problem(d.store, "durable %s of %s: drain: %v", d.name, d.store, err)
