@@ -94,6 +94,7 @@ type Replica[R any] struct {
 	campaign int64            // Mono at which to campaign, 0 never
 	formed   bool             // the log is not empty
 	born     int64
+	news     news
 	incoming Receiver
 	installs bool // a snapshot is being installed: the log's state is not ours
 	toApply  []*pb.Entry
@@ -339,6 +340,7 @@ func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 			return err
 		}
 	}
+	eff.Messages = r.news.flush(now, eff.Messages)
 	r.dropIncoming()
 	return r.maybeCheckpoint(now)
 }
@@ -364,7 +366,7 @@ func (r *Replica[R]) ready(now Now, eff *Effects) error {
 				return err
 			}
 			eff.Snapshots = append(eff.Snapshots, s)
-		default:
+		case r.news.pass(m, now):
 			eff.Messages = append(eff.Messages, m)
 		}
 	}
@@ -409,6 +411,7 @@ func (r *Replica[R]) unlead() {
 		r.led = false
 		r.leading.Unlead()
 	}
+	r.news.drop()
 	old, held, queue := r.sealed, r.held, r.queue
 	r.sealed, r.held, r.queue, r.uncommitted, r.sealMono = nil, nil, nil, 0, 0
 	for _, s := range old {
