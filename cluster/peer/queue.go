@@ -1,8 +1,6 @@
 package peer
 
 import (
-	"sync"
-
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/perdure/perdure/cluster"
@@ -24,59 +22,76 @@ const (
 	realmLen    = 16
 )
 
-// controlQueue holds encoded messages until the writer takes them all as one
-// frame. It is closed, and refuses, while no connection stands.
+// controlQueue holds encoded messages until all are written as one frame. It is
+// closed, and refuses, while no connection stands.
 type controlQueue struct {
-	wake chan struct{} // has a value when something waits
-
-	mu    sync.Mutex
-	open  bool
+	gate
 	count int
 	buf   []byte // room for the prefix, then messages
-	spare []byte // the writer's last buffer
+	spare []byte // the last buffer that was written
 }
 
 func newControlQueue() *controlQueue {
-	return &controlQueue{wake: make(chan struct{}, 1)}
+	q := &controlQueue{}
+	q.init()
+	return q
 }
 
-// put encodes m. It reports false if the queue is closed or full.
-func (q *controlQueue) put(e cluster.Envelope, m *pb.Message) bool {
+// put encodes m. It reports false if the queue is closed or full. If it returns
+// a frame, which has n messages, the caller must complete it and give it to try.
+func (q *controlQueue) put(e cluster.Envelope, m *pb.Message) (ok bool, frame []byte, n int) {
 	size := headSize(m) + dataSize(m)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.open || q.count >= maxControlCount || len(q.buf)+size > maxControlBytes || len(m.GetEntries()) > maxEntries {
-		return false
+		return false, nil, 0
 	}
 	buf, err := appendMessage(q.buf, e, m)
 	if err != nil {
-		return false
+		return false, nil, 0
 	}
 	q.buf = buf
 	q.count++
-	signal(q.wake)
-	return true
+	if !q.idle() || len(q.buf) > quickBytes {
+		signal(q.wake)
+		return true, nil, 0
+	}
+	q.busy = true
+	frame, n = q.swap()
+	return true, frame, n
 }
 
-// take returns everything that waits, with framePrefix bytes before it to be
-// filled in, and the number of messages. The bytes are valid until the next take.
-func (q *controlQueue) take() ([]byte, int) {
+// waiting says whether messages wait; mu is held.
+func (q *controlQueue) waiting() bool { return q.count > 0 }
+
+// take waits until nobody else writes and returns what is left of a frame and
+// everything that waits, with framePrefix bytes before it to be filled in, and
+// the number of messages. The bytes are valid until leave, which must follow.
+func (q *controlQueue) take() (rest, frame []byte, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	b, n := q.buf, q.count
-	if n == 0 {
-		return nil, 0
+	q.enter()
+	rest, q.rest = q.rest, nil
+	if q.count > 0 {
+		frame, n = q.swap()
 	}
+	return rest, frame, n
+}
+
+func (q *controlQueue) swap() ([]byte, int) {
+	b, n := q.buf, q.count
 	q.buf, q.spare, q.count = q.spare[:framePrefix], b, 0
 	return b, n
 }
 
-// setOpen opens or closes the queue and drops what is in it. Only the writer,
-// when it holds nothing that take returned, may call it.
-func (q *controlQueue) setOpen(open bool) {
+// setOpen opens the queue for a connection, or closes it, and drops what is in
+// it. Only the writer may call it.
+func (q *controlQueue) setOpen(open bool, quick *quickWriter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.open, q.count = open, 0
+	q.enter()
+	q.busy = false
+	q.open, q.quick, q.rest, q.count = open, quick, nil, 0
 	q.buf, q.spare = nil, nil
 	if open {
 		q.buf, q.spare = make([]byte, framePrefix, 4<<10), make([]byte, framePrefix, 4<<10)
@@ -90,52 +105,60 @@ type appendItem struct {
 	size     int
 }
 
-// appendQueue holds MsgApp until the writer has written them. It is closed, and
-// refuses, while no connection stands.
+// appendQueue holds MsgApp until they are written. It is closed, and refuses,
+// while no connection stands.
 type appendQueue struct {
-	wake chan struct{} // has a value when something waits
-
-	mu    sync.Mutex
-	open  bool
+	gate
 	count int // put and not yet written
 	bytes int // the same
 	items []appendItem
 	spare []appendItem
+	frame []byte // of the last message that its sender wrote by itself
 }
 
 func newAppendQueue() *appendQueue {
-	return &appendQueue{wake: make(chan struct{}, 1)}
+	q := &appendQueue{}
+	q.init()
+	return q
 }
 
 // put queues m. It reports false if the queue is closed or full or m is too
-// large for a frame.
-func (q *appendQueue) put(e cluster.Envelope, m *pb.Message) bool {
+// large for a frame. If it returns a buffer, m was not queued: the caller must
+// append its frame to the buffer and give that to try.
+func (q *appendQueue) put(e cluster.Envelope, m *pb.Message) (ok bool, frame []byte) {
 	size := headSize(m) + dataSize(m)
 	if framePrefix+size > MaxFrame || len(m.GetEntries()) > maxEntries {
-		return false
+		return false, nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.open || q.count >= maxAppendCount || q.bytes+size > maxAppendBytes {
-		return false
+		return false, nil
+	}
+	if q.idle() && len(q.items) == 0 && size <= quickBytes {
+		q.busy = true
+		return true, q.frame[:0]
 	}
 	q.items = append(q.items, appendItem{envelope: e, message: m, size: size})
 	q.count++
 	q.bytes += size
 	signal(q.wake)
-	return true
+	return true, nil
 }
 
-// take returns everything that waits. It is valid until the next take.
-func (q *appendQueue) take() []appendItem {
+// waiting says whether messages wait; mu is held.
+func (q *appendQueue) waiting() bool { return len(q.items) > 0 }
+
+// take waits until nobody else writes and returns what is left of a frame and
+// everything that waits. Both are valid until leave, which must follow.
+func (q *appendQueue) take() (rest []byte, items []appendItem) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	items := q.items
-	if len(items) == 0 {
-		return nil
-	}
+	q.enter()
+	rest, q.rest = q.rest, nil
+	items = q.items
 	q.items, q.spare = q.spare[:0], items
-	return items
+	return rest, items
 }
 
 // written says that messages left the queue for good, and lets go of them.
@@ -151,19 +174,13 @@ func (q *appendQueue) written(items []appendItem) {
 	q.bytes -= bytes
 }
 
-// setOpen opens or closes the queue and drops what is in it. Only the writer may
-// call it.
-func (q *appendQueue) setOpen(open bool) {
+// setOpen opens the queue for a connection, or closes it, and drops what is in
+// it. Only the writer may call it.
+func (q *appendQueue) setOpen(open bool, quick *quickWriter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.open, q.count, q.bytes = open, 0, 0
-	q.items, q.spare = nil, nil
-}
-
-// signal leaves a value in c, which holds one.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	q.enter()
+	q.busy = false
+	q.open, q.quick, q.rest, q.count, q.bytes = open, quick, nil, 0, 0
+	q.items, q.spare, q.frame = nil, nil, make([]byte, 0, quickBytes+framePrefix)
 }

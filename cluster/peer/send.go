@@ -8,6 +8,10 @@ import (
 	"net"
 	"os"
 	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/perdure/perdure/cluster"
 )
 
 // writeBatch is how many bytes of appends are written at once, about.
@@ -17,14 +21,14 @@ const writeBatch = 1 << 20
 // queued and the clock, until the connection ends.
 func (p *peer) serveControl(c *conn) error {
 	// Open before the peer is told to be up, closed before it is told to be down.
-	p.control.setOpen(true)
+	p.control.setOpen(true, newQuickWriter(c.Conn))
 	l, err := p.attach(c, &p.out)
 	if err != nil {
-		p.control.setOpen(false)
+		p.control.setOpen(false, nil)
 		return err
 	}
 	defer p.detach(l, &p.out)
-	defer p.control.setOpen(false)
+	defer p.control.setOpen(false, nil)
 	heard := make(chan error, 1)
 	go func() {
 		heard <- p.hearEchoes(l)
@@ -43,17 +47,13 @@ func (p *peer) serveControl(c *conn) error {
 
 // writeControl returns nil when reading has ended and knows why.
 func (p *peer) writeControl(c *conn, heard chan error) error {
-	limits := &p.t.opts.Limits
-	clock := time.NewTicker(limits.Clock)
+	clock := time.NewTicker(p.t.opts.Limits.Clock)
 	defer clock.Stop()
-	due := true
+	if err := p.writeWaiting(c, true); err != nil {
+		return err
+	}
 	for {
-		if due {
-			due = false
-			if err := p.writeClock(c); err != nil {
-				return err
-			}
-		}
+		due := false
 		select {
 		case err := <-heard:
 			heard <- err
@@ -61,19 +61,91 @@ func (p *peer) writeControl(c *conn, heard chan error) error {
 		case <-clock.C:
 			due = true
 		case <-p.control.wake:
-			frame, n := p.control.take()
-			if n == 0 {
-				continue
-			}
-			realm := p.t.opts.Realm()
-			copy(frame[headerLen:], realm[:])
-			finishFrame(frame, frameControl)
-			if err := writeAll(c, frame, limits.Stall); err != nil {
-				return err
-			}
-			p.sent.Add(uint64(n))
+		}
+		if err := p.writeWaiting(c, due); err != nil {
+			return err
 		}
 	}
+}
+
+// writeWaiting writes what waits for the control connection, and the clock if it
+// is due.
+func (p *peer) writeWaiting(c *conn, clock bool) error {
+	rest, frame, n := p.control.take()
+	defer p.control.leave()
+	if len(rest) > 0 {
+		if err := writeAll(c, rest, p.t.opts.Limits.Stall); err != nil {
+			return err
+		}
+	}
+	if n > 0 {
+		p.finishControl(frame)
+		if err := writeAll(c, frame, p.t.opts.Limits.Stall); err != nil {
+			return err
+		}
+		p.sent.Add(uint64(n))
+	}
+	if clock {
+		return p.writeClock(c)
+	}
+	return nil
+}
+
+// finishControl completes a frame of the control queue.
+func (p *peer) finishControl(frame []byte) {
+	realm := p.t.opts.Realm()
+	copy(frame[headerLen:], realm[:])
+	finishFrame(frame, frameControl)
+}
+
+// sendControl queues m, or writes it at once where the connection is idle.
+func (p *peer) sendControl(e cluster.Envelope, m *pb.Message) bool {
+	ok, frame, n := p.control.put(e, m)
+	if frame != nil {
+		p.finishControl(frame)
+		p.control.try(frame, p.control.waiting)
+		p.sent.Add(uint64(n))
+	}
+	return ok
+}
+
+// sendAppend queues m, or writes it at once where the connection is idle and m
+// is small.
+func (p *peer) sendAppend(e cluster.Envelope, m *pb.Message) bool {
+	ok, frame := p.appends.put(e, m)
+	if frame == nil {
+		return ok
+	}
+	frame, sum, length, err := p.beginAppend(frame, e, m)
+	if err != nil {
+		p.appends.leave()
+		return false
+	}
+	for _, entry := range m.GetEntries() {
+		data := entry.GetData()
+		frame = append(frame, data...)
+		sum = updateChecksum(sum, data)
+		length += len(data)
+	}
+	putHeader(frame, frameAppend, length, sum)
+	p.appends.frame = frame // the gate is ours
+	p.appends.try(frame, p.appends.waiting)
+	p.sent.Add(1)
+	return true
+}
+
+// beginAppend appends a frame of one message up to the data of its entries. sum
+// and length are of the payload so far; the header is left to be put.
+func (p *peer) beginAppend(dst []byte, e cluster.Envelope, m *pb.Message) (frame []byte, sum uint32, length int, err error) {
+	start := len(dst)
+	realm := p.t.opts.Realm()
+	dst = append(dst, make([]byte, headerLen)...)
+	dst = append(dst, realm[:]...)
+	if dst, err = appendHead(dst, e, m); err != nil {
+		return dst, 0, 0, err
+	}
+	payload := dst[start+headerLen:]
+	return dst, checksum(payload), len(payload), nil
 }
 
 func (p *peer) writeClock(c *conn) error {
@@ -135,14 +207,14 @@ func stalled(err error) error {
 
 // serveAppend is the dialing side of an append connection.
 func (p *peer) serveAppend(c *conn) error {
-	p.appends.setOpen(true)
+	p.appends.setOpen(true, newQuickWriter(c.Conn))
 	l, err := p.attach(c, &p.outAppend)
 	if err != nil {
-		p.appends.setOpen(false)
+		p.appends.setOpen(false, nil)
 		return err
 	}
 	defer p.detach(l, &p.outAppend)
-	defer p.appends.setOpen(false)
+	defer p.appends.setOpen(false, nil)
 	// The other side never writes: a read that returns says that it is gone.
 	heard := make(chan error, 1)
 	go func() {
@@ -156,7 +228,7 @@ func (p *peer) serveAppend(c *conn) error {
 		case err = <-heard:
 			return err
 		case <-p.appends.wake:
-			err = w.write(p.appends.take())
+			err = w.writeWaiting()
 		}
 	}
 	c.Close()
@@ -172,6 +244,18 @@ type appendWriter struct {
 	heads []byte
 	parts [][]byte
 	bufs  net.Buffers // a field, so that WriteTo does not allocate it
+}
+
+// writeWaiting writes what waits for the append connection.
+func (w *appendWriter) writeWaiting() error {
+	rest, items := w.p.appends.take()
+	defer w.p.appends.leave()
+	if len(rest) > 0 {
+		if err := writeAll(w.c, rest, w.p.t.opts.Limits.Stall); err != nil {
+			return err
+		}
+	}
+	return w.write(items)
 }
 
 // write sends items in batches of about writeBatch bytes.
@@ -199,16 +283,13 @@ func (w *appendWriter) write(items []appendItem) error {
 // add makes a frame of one message.
 func (w *appendWriter) add(it *appendItem) error {
 	start := len(w.heads)
-	realm := w.p.t.opts.Realm()
-	w.heads = append(w.heads, make([]byte, headerLen)...)
-	w.heads = append(w.heads, realm[:]...)
-	var err error
-	if w.heads, err = appendHead(w.heads, it.envelope, it.message); err != nil {
+	heads, sum, length, err := w.p.beginAppend(w.heads, it.envelope, it.message)
+	if err != nil {
 		return err
 	}
-	head := w.heads[start:len(w.heads):len(w.heads)]
+	w.heads = heads
+	head := heads[start:len(heads):len(heads)]
 	w.parts = append(w.parts, head)
-	sum, length := checksum(head[headerLen:]), len(head)-headerLen
 	for _, e := range it.message.GetEntries() {
 		if data := e.GetData(); len(data) > 0 {
 			sum = updateChecksum(sum, data)

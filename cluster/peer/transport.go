@@ -186,9 +186,9 @@ func (t *Transport) Send(server uint64, e cluster.Envelope, m *pb.Message) bool 
 	}
 	ok := acceptable(e, m) && m.GetType() != pb.MsgSnap
 	if ok && isAppend(m) {
-		ok = p.appends.put(e, m)
+		ok = p.sendAppend(e, m)
 	} else if ok {
-		ok = p.control.put(e, m)
+		ok = p.sendControl(e, m)
 	}
 	if !ok {
 		t.counts.unsent.Add(1)
