@@ -10,27 +10,63 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
+// sealBytes bounds the entries that are given to Raft together.
+const sealBytes = 512 << 10
+
 // seal puts queued proposals, and what the machine wants, into entries of up to
-// mergeTarget bytes.
+// mergeTarget bytes, and gives them to Raft together: it makes messages for
+// every call, whatever the number of entries.
 func (r *Replica[R]) seal(now Now) {
 	if !r.led {
 		return
 	}
 	for {
-		if r.held == nil && !r.sealNext(now) {
+		if len(r.held.entries) == 0 {
+			for r.held.bytes < sealBytes && r.sealNext(now) {
+			}
+		}
+		if len(r.held.entries) == 0 || !r.give() {
 			return
 		}
-		s := r.held
-		// Raft copies the data (v3.7). It refuses while leadership is being
-		// transferred and at its own bound: then the entry waits, since what
-		// the machine put into it will not be given twice.
-		if r.rn.Propose(s.data) != nil {
-			return
-		}
-		r.held, s.data = nil, nil
-		r.sealed = append(r.sealed, *s)
-		r.uncommitted += s.bytes
 	}
+}
+
+// held is what is sealed and not yet with Raft.
+type held struct {
+	entries []sealed
+	data    [][]byte // of entries, in buf
+	bytes   int
+	buf     []byte
+	message pb.Message // scratch, as are the others
+	offered []*pb.Entry
+}
+
+// give offers Raft what is held. It refuses all while leadership is being
+// transferred and at its own bound: then the entries wait, since what the
+// machine put into them will not be given twice.
+func (r *Replica[R]) give() bool {
+	h := &r.held
+	for i, data := range h.data {
+		if i == len(h.offered) {
+			h.offered = append(h.offered, &pb.Entry{})
+		}
+		h.offered[i].Data = data
+	}
+	h.message.Type, h.message.From, h.message.Entries = pb.MsgProp.Enum(), &r.opts.ID, h.offered[:len(h.data)]
+	if r.rn.Step(&h.message) != nil {
+		return false
+	}
+	// Raft has copied the data (v3.7).
+	for i, s := range h.entries {
+		r.sealed.push(s)
+		r.uncommitted += s.bytes
+		h.offered[i].Data, h.data[i] = nil, nil
+	}
+	h.entries, h.data, h.bytes, h.buf = h.entries[:0], h.data[:0], 0, h.buf[:0]
+	if cap(h.buf) > 2*sealBytes {
+		h.buf = nil
+	}
+	return true
 }
 
 // sealNext makes the next entry, if anything waits for one.
@@ -43,29 +79,34 @@ func (r *Replica[R]) sealNext(now Now) bool {
 	for _, c := range r.commands {
 		size += commandHeader + len(c)
 	}
-	data := sealEntry(make([]byte, 0, size), r.term, r.nextStamp(now))
+	h := &r.held
+	if cap(h.buf)-len(h.buf) < size { // what is in it stays where it is
+		h.buf = make([]byte, 0, max(size, min(2*cap(h.buf), sealBytes)))
+	}
+	start := len(h.buf)
+	data := sealEntry(h.buf, r.term, r.nextStamp(now))
 	for _, c := range r.commands {
-		data = appendCommand(data, c)
+		data = appendCommand(data, c, nil)
 	}
-	for _, p := range r.queue[:n] {
-		data = appendCommand(data, p.Command)
+	for _, p := range r.queue.all()[r.inEntries : r.inEntries+n] {
+		data = appendCommand(data, p.Command, p.Body)
 	}
-	r.held = &sealed[R]{internal: len(r.commands), bytes: len(data), data: data}
-	if n > 0 {
-		r.held.proposals = append(r.held.proposals, r.queue[:n]...)
-		r.queue = append(r.queue[:0], r.queue[n:]...)
-	}
+	r.inEntries += n
+	h.buf, data = data, data[start:len(data):len(data)]
+	h.entries = append(h.entries, sealed{proposals: n, internal: len(r.commands), bytes: len(data)})
+	h.data = append(h.data, data)
+	h.bytes += len(data)
 	return true
 }
 
 // take says how many proposals go into the next entry, and its size so far.
 func (r *Replica[R]) take() (n, size int) {
 	size = entryHeaderSize
-	if r.uncommitted >= publishUncommitted {
+	if r.uncommitted+r.held.bytes >= publishUncommitted {
 		return 0, size
 	}
-	for _, p := range r.queue {
-		add := commandHeader + len(p.Command)
+	for _, p := range r.queue.all()[r.inEntries:] {
+		add := commandHeader + p.size()
 		if n > 0 && size+add > mergeTarget {
 			break
 		}
@@ -143,14 +184,14 @@ func (r *Replica[R]) appliedStamp() int64 { return r.edges.stamp }
 // answer gives the results to the oldest sealed proposals. Entries of this
 // leader's term were all sealed here and come in order.
 func (r *Replica[R]) answer(term uint64) {
-	if r.role != raft.StateLeader || len(r.sealed) == 0 || term != r.sealedTerm || term != r.term {
+	if r.role != raft.StateLeader || r.sealed.len() == 0 || term != r.sealedTerm || term != r.term {
 		return
 	}
-	s := r.sealed[0]
-	r.sealed[0] = sealed[R]{}
-	r.sealed = r.sealed[1:]
+	s := r.sealed.pop()
 	r.uncommitted -= s.bytes
-	for i, p := range s.proposals {
+	for i := range s.proposals {
+		p := r.queue.pop()
+		r.inEntries--
 		if p.Done != nil {
 			p.Done(r.results[s.internal+i], nil)
 		}
@@ -228,7 +269,7 @@ func (r *Replica[R]) Deadline() int64 {
 	d := earliest(r.campaign, r.news.due)
 	// While Raft refuses an entry the machine is not asked for more; the next
 	// tick tries again.
-	if r.led && r.held == nil {
+	if r.led && len(r.held.entries) == 0 {
 		d = earliest(d, r.leading.Deadline())
 	}
 	return d

@@ -40,9 +40,10 @@ func sealEntry(dst []byte, term uint64, stamp int64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(stamp))
 }
 
-func appendCommand(dst, command []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(command)))
-	return append(dst, command...)
+// appendCommand appends a command that is given in two parts.
+func appendCommand(dst, command, body []byte) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(command)+len(body)))
+	return append(append(dst, command...), body...)
 }
 
 // opened is the decoded data of an entry. Its slices are reused.

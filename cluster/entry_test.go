@@ -15,8 +15,8 @@ import (
 
 func sealed2() []byte {
 	data := sealEntry(nil, 7, 1_700_000_000_000_000_000)
-	data = appendCommand(data, []byte("one"))
-	return appendCommand(data, []byte{})
+	data = appendCommand(data, []byte("o"), []byte("ne"))
+	return appendCommand(data, []byte{}, nil)
 }
 
 // The data of entries is in logs for ever: version 1 never changes.
@@ -64,7 +64,7 @@ func TestEntryOfAnotherVersionStopsTheGroup(t *testing.T) {
 	var o opened
 	traced := sealEntry(nil, 1, 1)
 	traced[2] = entryTraced
-	traced = appendCommand(append(traced, make([]byte, entryTraceSize)...), []byte("x"))
+	traced = appendCommand(append(traced, make([]byte, entryTraceSize)...), []byte("x"), nil)
 	if err := o.open(traced); err != nil || string(o.commands[0]) != "x" {
 		t.Errorf("an entry with a trace id: %v %q", err, o.commands)
 	}

@@ -10,8 +10,10 @@ import (
 
 // Proposal asks for a command to be replicated.
 type Proposal[R any] struct {
-	// Command belongs to the replica until Done has run.
-	Command []byte
+	// Command is what to replicate, followed by Body, which saves a caller that
+	// was given a part of it to copy that. Both belong to the replica until Done
+	// has run.
+	Command, Body []byte
 	// Term, if not 0, is the term in which the command was decided. The command
 	// is refused in any other: no zombie leader acts.
 	Term uint64
@@ -20,6 +22,8 @@ type Proposal[R any] struct {
 	// ErrUnknownOutcome when the command may yet be carried out.
 	Done func(R, error)
 }
+
+func (p *Proposal[R]) size() int { return len(p.Command) + len(p.Body) }
 
 // Effects are what a replica wants done. Order matters in two places only:
 // Writes are carried out in order, and the responses of a write leave after it
@@ -71,11 +75,12 @@ type Replica[R any] struct {
 	role   raft.StateType
 	leader uint64 // replica id, 0 if unknown
 
-	queue       []Proposal[R] // not sealed yet
-	sealed      []sealed[R]   // sealed in sealedTerm, oldest first
+	queue       fifo[Proposal[R]] // not answered yet
+	inEntries   int               // of queue's first: those in sealed and held
+	sealed      fifo[sealed]      // sealed in sealedTerm
 	sealedTerm  uint64
-	held        *sealed[R] // sealed, but refused by Raft for the moment
-	uncommitted int        // bytes sealed and not applied
+	held        held
+	uncommitted int // bytes sealed and not applied
 	led         bool
 	commands    [][]byte // scratch
 
@@ -101,12 +106,11 @@ type Replica[R any] struct {
 	toStep   []*pb.Message
 }
 
-// sealed is the proposals of one entry.
-type sealed[R any] struct {
-	proposals []Proposal[R]
+// sealed says what is in an entry.
+type sealed struct {
+	proposals int
 	internal  int // commands of the machine's own, first in the entry
 	bytes     int
-	data      []byte // until Raft has taken it
 }
 
 // NewReplica returns a replica on log, with the state of the log's last
@@ -283,10 +287,10 @@ func (r *Replica[R]) Propose(p Proposal[R]) {
 	switch {
 	case r.role != raft.StateLeader || p.Term != 0 && p.Term != r.term:
 		p.finish(ErrNotLeader)
-	case len(p.Command) > MaxCommand:
-		p.finish(fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(p.Command), MaxCommand))
+	case p.size() > MaxCommand:
+		p.finish(fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, p.size(), MaxCommand))
 	default:
-		r.queue = append(r.queue, p)
+		r.queue.push(p)
 	}
 }
 
@@ -412,18 +416,19 @@ func (r *Replica[R]) unlead() {
 		r.leading.Unlead()
 	}
 	r.news.drop()
-	old, held, queue := r.sealed, r.held, r.queue
-	r.sealed, r.held, r.queue, r.uncommitted, r.sealMono = nil, nil, nil, 0, 0
-	for _, s := range old {
-		for _, p := range s.proposals {
+	given := 0
+	for _, s := range r.sealed.all() {
+		given += s.proposals
+	}
+	queue := r.queue.all()
+	r.queue, r.inEntries, r.sealed, r.held = fifo[Proposal[R]]{}, 0, fifo[sealed]{}, held{}
+	r.uncommitted, r.sealMono = 0, 0
+	for i, p := range queue {
+		if i < given {
 			p.finish(ErrUnknownOutcome)
+		} else {
+			p.finish(ErrNotLeader)
 		}
-	}
-	if held != nil {
-		queue = append(held.proposals, queue...)
-	}
-	for _, p := range queue {
-		p.finish(ErrNotLeader)
 	}
 }
 

@@ -15,7 +15,7 @@ type place[R any] struct {
 // longest is let in first. An error means that nothing happened and Done will
 // not run.
 func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
-	n, done := len(p.Command), p.Done
+	n, done := p.size(), p.Done
 	p.Done = func(r R, err error) {
 		g.release(n)
 		if done != nil {
@@ -60,7 +60,7 @@ func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 func (g *Group[R]) fits(n int) bool { return g.in.bytes == 0 || g.in.bytes+n <= inboxBytes }
 
 func (g *Group[R]) accept(p Proposal[R]) {
-	g.in.bytes += len(p.Command)
+	g.in.bytes += p.size()
 	g.in.proposals = append(g.in.proposals, p)
 	g.signal()
 }
@@ -70,7 +70,7 @@ func (g *Group[R]) accept(p Proposal[R]) {
 func (g *Group[R]) letIn() {
 	for len(g.in.room) > 0 && !g.stopped() {
 		w := g.in.room[0]
-		if !g.fits(len(w.proposal.Command)) {
+		if !g.fits(w.proposal.size()) {
 			return
 		}
 		g.in.room = slices.Delete(g.in.room, 0, 1)

@@ -201,8 +201,9 @@ func perBatch(t testing.TB, servers []*child, lead *child, body, messages, batch
 
 // Whole-path allocations of a batch, by real servers: what the leader and the
 // followers allocate from the client's frame to the outcome. Batches of equal
-// bytes cost the same however many messages are in them. The limits are for
-// machines under load; most of what is counted is Raft's own messages.
+// bytes cost the same however many messages are in them. Most of what is counted
+// is Raft's own messages, for however many batches come together: the limits
+// leave room for machines on which fewer do.
 func TestWholePathAllocations(t *testing.T) {
 	addrs := freeAddresses(t, 3)
 	core := fmt.Sprintf("s1=%s,s2=%s,s3=%s", addrs[0], addrs[1], addrs[2])
@@ -242,10 +243,10 @@ func TestWholePathAllocations(t *testing.T) {
 		sizes = sizes[:1]
 	}
 	for _, size := range sizes {
-		for role, n := range perBatch(t, servers, lead, size.body, size.messages, 600) {
-			most := 60.0 * raceDetector
+		for role, n := range perBatch(t, servers, lead, size.body, size.messages, 2000) {
+			most := 40.0 * raceDetector
 			if role == "leader" {
-				most = 120 * raceDetector
+				most = 75 * raceDetector
 			}
 			if n > most {
 				t.Errorf("%d messages of %d bytes: %s: %.1f allocations a batch, at most %.0f", size.messages, size.body, role, n, most)

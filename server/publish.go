@@ -210,9 +210,8 @@ func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt ui
 		batch = nil
 	}
 	t := p.target
-	command := make([]byte, 0, store.PublishHeaderLen+len(batch))
-	command = store.AppendPublish(command, t.store.ID, p.session, attempt, sequence, batch)
-	proposal := cluster.Proposal[store.Result]{Command: command}
+	head := store.AppendPublishHeader(make([]byte, 0, store.PublishHeaderLen), t.store.ID, p.session, attempt, sequence)
+	proposal := cluster.Proposal[store.Result]{Command: head, Body: batch}
 	if p.session == 0 {
 		// Nobody is told what becomes of it: that is what noconfirm means.
 		proposal.Done = p.unconfirmed
