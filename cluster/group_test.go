@@ -317,3 +317,20 @@ func TestProposersWaitForRoom(t *testing.T) {
 		}
 	})
 }
+
+func TestACommandInTwoPartsIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		at := c.leader()
+		ch := make(chan answer, 1)
+		err := c.groups[at].Propose(t.Context(), cluster.Proposal[string]{
+			Command: []byte("head"), Body: []byte("+body"), Done: func(r string, err error) { ch <- answer{r, err} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := <-ch; a.err != nil || a.r != "1:head+body" {
+			t.Errorf("got %v", a)
+		}
+	})
+}

@@ -95,6 +95,7 @@ type network struct {
 	hosts map[uint64]*cluster.Host
 	cut   map[[2]uint64]bool
 	snaps int // sent
+	sent  map[pb.MessageType]int
 	wg    sync.WaitGroup
 }
 
@@ -127,6 +128,9 @@ func (w wire) Send(server uint64, e cluster.Envelope, m *pb.Message) bool {
 	if h == nil {
 		return false
 	}
+	w.net.mu.Lock()
+	w.net.sent[m.GetType()]++
+	w.net.mu.Unlock()
 	h.Receive(w.from, e, proto.Clone(m).(*pb.Message))
 	return true
 }
@@ -162,7 +166,7 @@ type trio struct {
 func newTrio(t *testing.T) *trio { return newTrioWith(t, 2) }
 
 func newTrioWith(t *testing.T, heartbeat int) *trio {
-	c := &trio{t: t, beat: heartbeat, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}}, fails: make(chan error, 3)}
+	c := &trio{t: t, beat: heartbeat, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}, sent: map[pb.MessageType]int{}}, fails: make(chan error, 3)}
 	for i := range c.groups {
 		c.hosts[i] = cluster.OpenHost(cluster.HostOptions{
 			Transport: wire{c.net, uint64(i + 1)}, Server: uint64(i + 1), Incarnation: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),

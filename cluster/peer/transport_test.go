@@ -311,3 +311,36 @@ func TestCloseTwiceAndUseAfter(t *testing.T) {
 		t.Fatal("peers after Close")
 	}
 }
+
+// A receiver that does not read fills the socket, so that a frame goes out in
+// part; the writer must finish it before anything else.
+func TestAStalledReceiverGetsWholeFramesInOrder(t *testing.T) {
+	a, b := pair(t, nil)
+	gate := make(chan struct{})
+	wait := func(*pb.Message) { <-gate }
+	b.hold.Store(&wait)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 3<<10/16)
+	accepted := uint64(0)
+	for {
+		e, m := entries(5, 1, 2, accepted, data)
+		if !a.Send(2, e, m) {
+			break // the queue is full, and before it the socket
+		}
+		accepted++
+	}
+	if accepted < maxAppendCount {
+		t.Fatalf("only %d appends were taken", accepted)
+	}
+	close(gate)
+	for i := range accepted {
+		got := await(t, b.messages, "append")
+		if got.message.GetIndex() != i || !bytes.Equal(got.message.GetEntries()[0].GetData(), data) {
+			t.Fatalf("append %d came in place of %d", got.message.GetIndex(), i)
+		}
+	}
+	e, m := entries(5, 1, 2, accepted, data)
+	until(t, "room in the queue", func() bool { return a.Send(2, e, m) })
+	if got := await(t, b.messages, "append"); got.message.GetIndex() != accepted {
+		t.Fatalf("append %d came in place of %d", got.message.GetIndex(), accepted)
+	}
+}
