@@ -35,6 +35,11 @@
 // overtook the entries before it would be rejected and cost the follower its
 // place in the pipeline.
 //
+// A small message that finds its connection idle is written by Send itself, as
+// far as the socket takes it without waiting; everything else, and what is left
+// of such a frame, is the writer's, one goroutine for each connection. Over TLS
+// all is.
+//
 // PeerUp is called when the control connections of both directions stand, and
 // PeerDown at once when either ends, in turn, never two at a time for one
 // server. Every 500 ms the dialing side of a control connection sends its clock,
