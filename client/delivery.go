@@ -113,8 +113,9 @@ func (d Delivery) Ack() error {
 }
 
 // AckSync acknowledges the message and waits until that is stored. ErrNotOwner
-// means that the message was given to somebody else meanwhile. If ctx ends first
-// the error is ErrOutcomeUnknown joined with that of ctx.
+// means that the message was given to somebody else meanwhile; if it comes back
+// it is delivered again. If ctx ends first the error is ErrOutcomeUnknown joined
+// with that of ctx.
 func (d Delivery) AckSync(ctx context.Context) error {
 	if d.c == nil {
 		return errNoDelivery

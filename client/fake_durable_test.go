@@ -30,6 +30,8 @@ type fakeDurable struct {
 	subs     map[*fakeSubscriber]bool
 	mute     bool // settlements are taken and not answered
 	deaf     bool // settlements are neither taken nor answered
+	// withhold says which settlements are answered only when release is called; nil: none.
+	withhold func(*perdurepb.Settle) bool
 }
 
 type fakeSubscriber struct {
@@ -40,6 +42,8 @@ type fakeSubscriber struct {
 	held     uint64
 	over     error // ends the stream
 	granted  uint64
+	withheld []*perdurepb.SubscribeResponse // answers, until release is called
+	first    []*perdurepb.SubscribeResponse // to be sent before anything else
 }
 
 func newFakeDurable() *fakeDurable {
@@ -99,12 +103,48 @@ func (d *fakeDurable) leave(s *fakeSubscriber) {
 	})
 }
 
+// release sends the answers that were withheld, and withholds no more.
+func (d *fakeDurable) release() {
+	d.change(func() {
+		d.withhold = nil
+		for s := range d.subs {
+			s.first = append(s.first, s.withheld...)
+			s.withheld = nil
+		}
+	})
+}
+
+// lend makes somebody else hold messages.
+func (d *fakeDurable) lend(ids ...uint64) {
+	d.change(func() {
+		for _, id := range ids {
+			d.holder[id] = &fakeSubscriber{}
+		}
+	})
+}
+
+// handBack makes that somebody give them back.
+func (d *fakeDurable) handBack(ids ...uint64) {
+	d.change(func() {
+		for _, id := range ids {
+			delete(d.holder, id)
+			delete(d.delayed, id)
+			d.ended[id]++
+		}
+	})
+}
+
 // next returns what to send to s now, nil if nothing; and what to wait for.
 func (d *fakeDurable) next(s *fakeSubscriber) (*perdurepb.SubscribeResponse, <-chan struct{}, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if s.over != nil {
 		return nil, nil, s.over
+	}
+	if len(s.first) > 0 {
+		r := s.first[0]
+		s.first = s.first[1:]
+		return r, nil, nil
 	}
 	var b message.Builder
 	delivery := &perdurepb.Delivery{Stamp: 1e18}
@@ -145,7 +185,7 @@ func (d *fakeDurable) next(s *fakeSubscriber) (*perdurepb.SubscribeResponse, <-c
 // settle applies a settlement of s and returns the answer, nil if there is none.
 func (d *fakeDurable) settle(s *fakeSubscriber, m *perdurepb.Settle) *perdurepb.SubscribeResponse {
 	answer := &perdurepb.Settled{Token: m.Token}
-	mute := false
+	mute := false // or withheld
 	d.change(func() {
 		mute = d.mute || d.deaf
 		if d.deaf {
@@ -179,6 +219,10 @@ func (d *fakeDurable) settle(s *fakeSubscriber, m *perdurepb.Settle) *perdurepb.
 					d.delayed[id] = n.DelayMs
 				}
 			})
+		}
+		if !mute && d.withhold != nil && d.withhold(m) {
+			s.withheld = append(s.withheld, &perdurepb.SubscribeResponse{Settled: answer})
+			mute = true
 		}
 	})
 	if mute || m.Token == 0 {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -57,6 +58,22 @@ func (r idRanges) has(id message.ID) bool {
 	return i < len(r) && r[i].first <= id
 }
 
+// remove removes id from a normal set.
+func (r *idRanges) remove(id message.ID) {
+	i := sort.Search(len(*r), func(i int) bool { return (*r)[i].last >= id })
+	if i == len(*r) || (*r)[i].first > id {
+		return
+	}
+	var rest idRanges
+	if one := (*r)[i]; one.first < id {
+		rest = append(rest, idRange{one.first, id - 1})
+	}
+	if one := (*r)[i]; one.last > id {
+		rest = append(rest, idRange{id + 1, one.last})
+	}
+	*r = slices.Replace(*r, i, i+1, rest...)
+}
+
 func (r idRanges) messages() int {
 	n := 0
 	for _, one := range r {
@@ -92,7 +109,8 @@ type flight struct {
 //
 // Every acknowledgement is in exactly one of: pending, one flight, one sync. A
 // new stream puts all flights back to pending, since settling twice does no
-// harm. Nacks are not kept: the end of a stream gives deliveries back anyway.
+// harm. Nor does an id that is in several of them: an acknowledgement is of one
+// copy. Nacks are not kept: the end of a stream gives deliveries back anyway.
 type ledger struct {
 	pending  idRanges
 	nacks    []nack
@@ -125,6 +143,40 @@ func (g *ledger) sync(id message.ID) *syncAck {
 	a := &syncAck{id: id, done: make(chan struct{})}
 	g.syncs = append(g.syncs, a)
 	return a
+}
+
+// again acknowledges copies that have come, in order, of what was acknowledged
+// before. The server may have judged that, or will have when it reads it, at a
+// time when another subscriber held the message; but the copy is ours. Who waits
+// for one of them hears what becomes of the copy: its first answer, still to
+// come, does not count any more.
+func (g *ledger) again(copies idRanges) {
+	g.recall(copies.has)
+	var waited idRanges
+	for _, a := range g.syncs {
+		waited.add(a.id)
+	}
+	waited = waited.normal()
+	for _, r := range copies {
+		for id := r.first; id <= r.last; id++ {
+			if !waited.has(id) {
+				g.ack(id)
+			}
+		}
+	}
+}
+
+// recall has the acknowledgements of some ids that somebody waits for sent once
+// more, those that were sent first before the others.
+func (g *ledger) recall(which func(message.ID) bool) {
+	var syncs []*syncAck
+	for _, token := range slices.Sorted(maps.Keys(g.waiting)) {
+		if a := g.waiting[token]; which(a.id) {
+			syncs = append(syncs, a)
+			delete(g.waiting, token)
+		}
+	}
+	g.syncs = append(syncs, g.syncs...)
 }
 
 // idle reports whether everything is confirmed.
@@ -227,17 +279,8 @@ func (g *ledger) restart() idRanges {
 		g.pending = append(g.pending, f.acks...)
 	}
 	g.pending = g.pending.normal()
-	tokens := make([]uint64, 0, len(g.waiting))
-	for token := range g.waiting {
-		tokens = append(tokens, token)
-	}
-	slices.Sort(tokens)
-	var syncs []*syncAck
-	for _, token := range tokens {
-		syncs = append(syncs, g.waiting[token])
-	}
-	g.syncs = append(syncs, g.syncs...)
-	g.waiting, g.flights, g.unconfirmed, g.nacks = nil, nil, 0, nil
+	g.recall(func(message.ID) bool { return true })
+	g.flights, g.unconfirmed, g.nacks = nil, 0, nil
 	g.messages, g.bytes = 0, 0
 	again := slices.Clone(g.pending)
 	for _, a := range g.syncs {
@@ -263,11 +306,13 @@ func (g *ledger) fail(err error) {
 }
 
 // echoes are the ids that were acknowledged for an earlier stream. A copy that
-// the present stream delivers before it has applied them is not handed out.
+// the present stream delivers before it has applied them is not handed out, but
+// acknowledged: another subscriber may have held the message in between, so that
+// the first acknowledgement had no effect.
 type echoes struct {
 	ranges idRanges // normal
 	single map[message.ID]struct{}
-	token  uint64 // when all up to it are confirmed no more copies come
+	token  uint64 // when all up to it are answered, what comes is no copy but a new delivery
 	open   bool   // some are not sent yet
 }
 
@@ -286,6 +331,12 @@ func (e *echoes) add(id message.ID) {
 	}
 	e.single[id] = struct{}{}
 	e.open = true
+}
+
+// remove has copies of id handed out again.
+func (e *echoes) remove(id message.ID) {
+	delete(e.single, id)
+	e.ranges.remove(id)
 }
 
 // flushed notes that all were sent, the last under token.

@@ -37,6 +37,14 @@ func TestIDRanges(t *testing.T) {
 		if r.messages() != len(want) {
 			t.Fatalf("%v has %d messages, want %d", r, r.messages(), len(want))
 		}
+		for range random.IntN(20) {
+			id := message.ID(random.IntN(100))
+			r.remove(id)
+			delete(want, id)
+			if r.has(id) || r.messages() != len(want) {
+				t.Fatalf("%d was removed: %v has %d messages, want %d", id, r, r.messages(), len(want))
+			}
+		}
 	}
 }
 
@@ -112,6 +120,66 @@ func TestLedgerRestart(t *testing.T) {
 	}
 	if !g.idle() {
 		t.Error("not idle after the end")
+	}
+}
+
+// TestLedgerAgain acknowledges copies of what is in every place there is: each
+// goes out once more, and an answer to an earlier token ends nothing.
+func TestLedgerAgain(t *testing.T) {
+	var g ledger
+	g.ack(1)
+	g.ack(2)
+	a, b := g.sync(3), g.sync(4)
+	g.flush(true)
+	g.ack(6)
+	c := g.sync(7)
+	g.again(idRanges{{1, 1}, {3, 3}, {6, 8}})
+	frames, _, _ := g.flush(true)
+	var acks [][]uint64
+	for _, f := range frames {
+		acks = append(acks, f.Settle.Acks)
+	}
+	if want := [][]uint64{{1, 1, 6, 6, 8, 8}, {3, 3}, {7, 7}}; !slices.EqualFunc(acks, want, slices.Equal) {
+		t.Fatalf("acknowledged %v, want %v", acks, want)
+	}
+	g.settled(2, ErrNotOwner)
+	select {
+	case <-a.done:
+		t.Error("ended by the answer to what was sent before the copy came")
+	default:
+	}
+	g.settled(1, ErrNotOwner)
+	for token := uint64(3); token <= g.token; token++ {
+		if g.idle() {
+			t.Errorf("idle before the answer to %d", token)
+		}
+		g.settled(token, nil)
+	}
+	for _, s := range []*syncAck{a, b, c} {
+		if <-s.done; s.err != nil {
+			t.Errorf("%d: %v", s.id, s.err)
+		}
+	}
+	if !g.idle() || g.unconfirmed != 0 {
+		t.Errorf("left over: %+v", g)
+	}
+}
+
+// TestLedgerRestartJoinsCopies acknowledges on the next stream once what two
+// tokens had.
+func TestLedgerRestartJoinsCopies(t *testing.T) {
+	var g ledger
+	g.ack(1)
+	g.flush(true)
+	g.again(idRanges{{1, 1}})
+	g.flush(true)
+	g.again(idRanges{{1, 1}})
+	if again := g.restart(); !slices.Equal(again, idRanges{{1, 1}}) {
+		t.Errorf("again: %v", again)
+	}
+	frames, _, _ := g.flush(true)
+	if len(frames) != 1 || !slices.Equal(frames[0].Settle.Acks, []uint64{1, 1}) || g.unconfirmed != 1 {
+		t.Errorf("frames %v, %d unconfirmed", frames, g.unconfirmed)
 	}
 }
 

@@ -51,7 +51,8 @@ func (s *Subscription) take(d Delivery, acked bool) bool {
 	if d.c.link == s.mu.link {
 		s.giveBack(d.c)
 	} else if acked {
-		// The present stream may deliver a copy, or have done so.
+		// The present stream may deliver a copy, or have done so. What waits here
+		// came before the acknowledgement goes out, which settles it, too.
 		s.mu.echoes.add(d.id)
 		for _, c := range s.mu.queue {
 			s.dropEchoes(c)
@@ -69,17 +70,20 @@ func (s *Subscription) giveBack(c *chunk) {
 	s.mu.ledger.credited(1, bytes)
 }
 
-// dropEchoes marks the messages of c that are acknowledged already.
-func (s *Subscription) dropEchoes(c *chunk) {
+// dropEchoes marks the messages of c that are acknowledged already, and returns
+// which it marked.
+func (s *Subscription) dropEchoes(c *chunk) (copies idRanges) {
 	pos := 0
 	for _, r := range c.ids {
 		for id := r.first; id <= r.last; id++ {
 			if pos >= c.next && s.mu.echoes.has(id) && c.mark(pos) {
 				s.giveBack(c)
+				copies.add(id)
 			}
 			pos++
 		}
 	}
+	return copies
 }
 
 // flushSoon sends settlements: at once when half of the credit waits for it,

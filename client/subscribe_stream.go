@@ -267,6 +267,10 @@ func (s *Subscription) confirmed(f *perdurepb.Settled) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if a := s.mu.ledger.waiting[f.Token]; a != nil && err != nil {
+		// Whoever hears that it is not settled may undo his work: a copy is for him.
+		s.mu.echoes.remove(a.id)
+	}
 	held := s.mu.ledger.unconfirmed > maxUnconfirmed
 	s.mu.ledger.settled(f.Token, err)
 	if e := &s.mu.echoes; !e.empty() && !e.open && s.mu.ledger.confirmed(e.token) {
@@ -294,12 +298,14 @@ func (s *Subscription) deliver(l *subscribeLink, frame *perdurepb.SubscribeRespo
 	defer s.mu.Unlock()
 	s.mu.out += uint64(c.left)
 	s.mu.outBytes += frame.Delivery.Bytes
+	if !s.mu.echoes.empty() {
+		if copies := s.dropEchoes(c); len(copies) > 0 {
+			s.mu.ledger.again(copies)
+			l.nudge()
+		}
+	}
 	if s.mu.err != nil {
 		return nil // goes back when the stream is closed
-	}
-	if !s.mu.echoes.empty() {
-		s.dropEchoes(c)
-		l.nudge()
 	}
 	s.mu.queue = append(s.mu.queue, c)
 	s.passOn()
