@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
 
-// sealBytes bounds the entries that are given to Raft together.
-const sealBytes = 512 << 10
+// sealBytes is how much is sealed before it is given to Raft.
+const sealBytes = maxMessage
 
 // seal puts queued proposals, and what the machine wants, into entries of up to
 // mergeTarget bytes, and gives them to Raft together: it makes messages for
@@ -37,37 +38,49 @@ type held struct {
 	data    [][]byte // of entries, in buf
 	bytes   int
 	buf     []byte
-	message pb.Message // scratch, as are the others
+	message pb.Message // scratch, as is offered
 	offered []*pb.Entry
 }
 
-// give offers Raft what is held. It refuses all while leadership is being
-// transferred and at its own bound: then the entries wait, since what the
-// machine put into them will not be given twice.
+// give offers Raft what is held. It refuses while leadership is being transferred
+// and at its own bound: then the entries wait, since what the machine put into
+// them will not be given twice.
+//
+// Of what is offered in one call Raft sends one message to each follower at once,
+// and the rest when that is answered. So no call has more than a message takes.
 func (r *Replica[R]) give() bool {
 	h := &r.held
-	for i, data := range h.data {
-		if i == len(h.offered) {
-			h.offered = append(h.offered, &pb.Entry{})
+	for len(h.entries) > 0 {
+		n, size := 0, 0
+		for n < len(h.data) && (n == 0 || size+entryOverhead+len(h.data[n]) <= maxMessage) {
+			size += entryOverhead + len(h.data[n])
+			if n == len(h.offered) {
+				h.offered = append(h.offered, &pb.Entry{})
+			}
+			h.offered[n].Data = h.data[n]
+			n++
 		}
-		h.offered[i].Data = data
+		h.message.Type, h.message.From, h.message.Entries = pb.MsgProp.Enum(), &r.opts.ID, h.offered[:n]
+		if r.rn.Step(&h.message) != nil {
+			return false
+		}
+		// Raft has copied the data (v3.7).
+		for _, s := range h.entries[:n] {
+			r.sealed.push(s)
+			r.uncommitted += s.bytes
+			h.bytes -= s.bytes
+		}
+		h.entries, h.data = slices.Delete(h.entries, 0, n), slices.Delete(h.data, 0, n)
 	}
-	h.message.Type, h.message.From, h.message.Entries = pb.MsgProp.Enum(), &r.opts.ID, h.offered[:len(h.data)]
-	if r.rn.Step(&h.message) != nil {
-		return false
-	}
-	// Raft has copied the data (v3.7).
-	for i, s := range h.entries {
-		r.sealed.push(s)
-		r.uncommitted += s.bytes
-		h.offered[i].Data, h.data[i] = nil, nil
-	}
-	h.entries, h.data, h.bytes, h.buf = h.entries[:0], h.data[:0], 0, h.buf[:0]
+	h.buf = h.buf[:0]
 	if cap(h.buf) > 2*sealBytes {
 		h.buf = nil
 	}
 	return true
 }
+
+// entryOverhead is at least what Raft counts for an entry besides its data.
+const entryOverhead = 32
 
 // sealNext makes the next entry, if anything waits for one.
 func (r *Replica[R]) sealNext(now Now) bool {
@@ -81,7 +94,7 @@ func (r *Replica[R]) sealNext(now Now) bool {
 	}
 	h := &r.held
 	if cap(h.buf)-len(h.buf) < size { // what is in it stays where it is
-		h.buf = make([]byte, 0, max(size, min(2*cap(h.buf), sealBytes)))
+		h.buf = make([]byte, 0, max(size, min(2*cap(h.buf), sealBytes+2*mergeTarget)))
 	}
 	start := len(h.buf)
 	data := sealEntry(h.buf, r.term, r.nextStamp(now))

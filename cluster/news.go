@@ -15,8 +15,8 @@ const newsDelay = 5 * time.Millisecond
 
 // news keeps for each follower the last append without entries.
 //
-// Invariant: what is kept is of the present term, and nothing that left later
-// for the same follower carries entries.
+// Invariant: what is kept is of the term in which this replica leads, and nothing
+// that left later for the same follower carries entries.
 type news struct {
 	kept []*pb.Message
 	due  int64 // Mono, 0 while nothing is kept
@@ -60,13 +60,13 @@ func (n *news) flush(now Now, to []*pb.Message) []*pb.Message {
 	if n.due == 0 || now.Mono < n.due {
 		return to
 	}
-	to = append(to, n.kept...)
-	n.drop()
-	return to
+	return n.release(to)
 }
 
-// drop forgets what is kept: the term is over.
-func (n *news) drop() {
+// release appends everything.
+func (n *news) release(to []*pb.Message) []*pb.Message {
+	to = append(to, n.kept...)
 	clear(n.kept)
 	n.kept, n.due = n.kept[:0], 0
+	return to
 }

@@ -352,6 +352,11 @@ func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 func (r *Replica[R]) ready(now Now, eff *Effects) error {
 	rd := r.rn.Ready()
 	r.observe(rd)
+	leads := r.role == raft.StateLeader
+	if !leads {
+		// Who leads no more, perhaps because it was removed, tells what it can.
+		eff.Messages = r.news.release(eff.Messages)
+	}
 	r.toApply, r.toStep = r.toApply[:0], r.toStep[:0]
 	for _, m := range rd.Messages {
 		switch {
@@ -370,7 +375,7 @@ func (r *Replica[R]) ready(now Now, eff *Effects) error {
 				return err
 			}
 			eff.Snapshots = append(eff.Snapshots, s)
-		case r.news.pass(m, now):
+		case !leads || r.news.pass(m, now):
 			eff.Messages = append(eff.Messages, m)
 		}
 	}
@@ -415,10 +420,11 @@ func (r *Replica[R]) unlead() {
 		r.led = false
 		r.leading.Unlead()
 	}
-	r.news.drop()
-	given := 0
-	for _, s := range r.sealed.all() {
-		given += s.proposals
+	// Of the entry that is being answered Raft has the rest too, so what counts is
+	// what it does not have.
+	given := r.inEntries
+	for _, s := range r.held.entries {
+		given -= s.proposals
 	}
 	queue := r.queue.all()
 	r.queue, r.inEntries, r.sealed, r.held = fifo[Proposal[R]]{}, 0, fifo[sealed]{}, held{}
@@ -436,6 +442,7 @@ func (r *Replica[R]) unlead() {
 // come of what was sealed.
 func (r *Replica[R]) Stop() {
 	r.unlead()
+	r.news.release(nil)
 	r.dropIncoming()
 	r.role = raft.StateFollower
 }

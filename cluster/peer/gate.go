@@ -3,11 +3,16 @@ package peer
 import (
 	"bytes"
 	"sync"
+	"time"
 )
 
 // quickBytes bounds what a sender writes by itself. It is a few microseconds of
 // its time; more goes to the connection's writer, which may run beside it.
 const quickBytes = 4 << 10
+
+// quickPause is for how long a connection must have been quiet. Where more comes
+// within it, the writer does better: it collects what waits into one frame.
+const quickPause = 50 * time.Microsecond
 
 // gate says who may write to a connection: its writer, or a sender that finds it
 // idle and has little to say. The latter saves waking the writer, and writes only
@@ -20,6 +25,7 @@ type gate struct {
 	freed sync.Cond // busy became false
 	open  bool
 	busy  bool // somebody writes
+	wrote time.Time
 	quick *quickWriter
 	rest  []byte // of a frame that went out in part
 }
@@ -30,7 +36,9 @@ func (g *gate) init() {
 }
 
 // idle says whether a sender may write by itself; mu is held.
-func (g *gate) idle() bool { return g.quick != nil && !g.busy && len(g.rest) == 0 }
+func (g *gate) idle() bool {
+	return g.quick != nil && !g.busy && len(g.rest) == 0 && time.Since(g.wrote) > quickPause
+}
 
 // enter waits until nobody else writes; mu is held.
 func (g *gate) enter() {
@@ -40,28 +48,34 @@ func (g *gate) enter() {
 	g.busy = true
 }
 
-// leave ends what enter began.
-func (g *gate) leave() {
+// leave ends what enter began. After an error a frame may have been cut: nobody
+// must write behind it.
+func (g *gate) leave(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.busy = false
+	if err != nil {
+		g.quick = nil
+	}
+	g.busy, g.wrote = false, time.Now()
 	g.freed.Signal()
 }
 
 // try writes frame as far as the connection takes it without waiting. The caller
 // has made the gate busy when it found it idle. more says whether something waits.
-func (g *gate) try(frame []byte, more func() bool) {
+// It reports whether something went out.
+func (g *gate) try(frame []byte, more func() bool) bool {
 	n := g.quick.write(frame)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n < len(frame) {
 		g.rest = bytes.Clone(frame[n:])
 	}
-	g.busy = false
+	g.busy, g.wrote = false, time.Now()
 	g.freed.Signal()
 	if len(g.rest) > 0 || more() {
 		signal(g.wake)
 	}
+	return n > 0
 }
 
 // signal leaves a value in c, which holds one.

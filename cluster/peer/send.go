@@ -70,9 +70,9 @@ func (p *peer) writeControl(c *conn, heard chan error) error {
 
 // writeWaiting writes what waits for the control connection, and the clock if it
 // is due.
-func (p *peer) writeWaiting(c *conn, clock bool) error {
+func (p *peer) writeWaiting(c *conn, clock bool) (err error) {
 	rest, frame, n := p.control.take()
-	defer p.control.leave()
+	defer func() { p.control.leave(err) }()
 	if len(rest) > 0 {
 		if err := writeAll(c, rest, p.t.opts.Limits.Stall); err != nil {
 			return err
@@ -103,8 +103,9 @@ func (p *peer) sendControl(e cluster.Envelope, m *pb.Message) bool {
 	ok, frame, n := p.control.put(e, m)
 	if frame != nil {
 		p.finishControl(frame)
-		p.control.try(frame, p.control.waiting)
-		p.sent.Add(uint64(n))
+		if p.control.try(frame, p.control.waiting) {
+			p.sent.Add(uint64(n))
+		}
 	}
 	return ok
 }
@@ -118,7 +119,7 @@ func (p *peer) sendAppend(e cluster.Envelope, m *pb.Message) bool {
 	}
 	frame, sum, length, err := p.beginAppend(frame, e, m)
 	if err != nil {
-		p.appends.leave()
+		p.appends.leave(nil)
 		return false
 	}
 	for _, entry := range m.GetEntries() {
@@ -129,8 +130,9 @@ func (p *peer) sendAppend(e cluster.Envelope, m *pb.Message) bool {
 	}
 	putHeader(frame, frameAppend, length, sum)
 	p.appends.frame = frame // the gate is ours
-	p.appends.try(frame, p.appends.waiting)
-	p.sent.Add(1)
+	if p.appends.try(frame, p.appends.waiting) {
+		p.sent.Add(1)
+	}
 	return true
 }
 
@@ -247,9 +249,9 @@ type appendWriter struct {
 }
 
 // writeWaiting writes what waits for the append connection.
-func (w *appendWriter) writeWaiting() error {
+func (w *appendWriter) writeWaiting() (err error) {
 	rest, items := w.p.appends.take()
-	defer w.p.appends.leave()
+	defer func() { w.p.appends.leave(err) }()
 	if len(rest) > 0 {
 		if err := writeAll(w.c, rest, w.p.t.opts.Limits.Stall); err != nil {
 			return err
