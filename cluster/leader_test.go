@@ -282,7 +282,7 @@ type outcome struct {
 // proposal is told once, in order, and that nothing happened only if it is not
 // in the log.
 func TestAnswersAreTrueWhileLeadershipMoves(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		p := newPuppet(t, 1, 2, 3)
 		p.lead()
