@@ -114,7 +114,7 @@ func (s *storeState) decode(b []byte) error {
 }
 
 func (d *durableState) appendTo(dst []byte) []byte {
-	dst = putInts(dst, d.store.id, uint64(d.options.Kind), flags(d.dynamic), uint64(d.options.Prefetch))
+	dst = putInts(dst, d.store.id, uint64(d.options.Kind), flags(d.dynamic, d.handing), uint64(d.options.Prefetch))
 	dst = putText(putText(putText(dst, d.name), d.options.Matcher), d.template)
 	dst = putInts(dst, uint64(d.watermark), d.matched, d.acked, d.number, d.attach.Number, d.attach.Process, d.attach.Nonce)
 	return d.marks.AppendTo(dst)
@@ -125,7 +125,8 @@ func (d *durableState) decode(b []byte) (store uint64, err error) {
 	r := decoder{b: b}
 	store = r.uint64()
 	o := durable.Options{Kind: durable.Kind(r.int(255))}
-	d.dynamic = r.int(1) == 1
+	bits := r.int(3)
+	d.dynamic, d.handing = bits&1 != 0, bits&2 != 0
 	o.Prefetch = r.uint32()
 	d.name, o.Matcher, d.template = r.text(), r.text(), r.text()
 	d.watermark = message.ID(r.uint64())

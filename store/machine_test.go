@@ -128,6 +128,7 @@ func TestPublishAndSettle(t *testing.T) {
 func TestNobodyInterested(t *testing.T) {
 	r := newRig(t)
 	x := r.deploy(&statepb.Store{MessageLimit: 1}, &statepb.Durable{Id: 10, Name: "a", Kind: 2, Matcher: `{"k":"a"}`})
+	r.want(OK, AppendWatermark(nil, 10, 0))
 	got := r.want(OK, AppendPublish(nil, 1, x, 1, 1, newBatch(t, 1, "b", "c")))
 	if got.Interested || got.First != 1 || len(r.live()) != 0 || r.m.Stats()[0].Messages != 0 {
 		t.Fatalf("%+v", got)
@@ -187,6 +188,7 @@ func TestEntryWithSeveral(t *testing.T) {
 func TestReleaseAndMarks(t *testing.T) {
 	r := newRig(t)
 	x := r.deploy(&statepb.Store{}, &statepb.Durable{Id: 10, Name: "work", Kind: uint32(durable.KindShared)})
+	r.want(OK, AppendWatermark(nil, 10, 0))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 1, plainBatch(t, 1, 5)))
 	r.want(OK, AppendRelease(nil, 10, []Range{{2, 3}}, true))
 	r.want(OK, AppendRelease(nil, 10, []Range{{3, 9}}, true))
@@ -206,6 +208,7 @@ func TestReleaseAndMarks(t *testing.T) {
 		t.Fatalf("ended %v after settling", got)
 	}
 	r.term = 2 // the first leader may have delivered up to the watermark, 5
+	r.want(OK, AppendWatermark(nil, 10, 0))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 2, plainBatch(t, 2, 2)))
 	r.term = 5
 	r.entry()
@@ -226,6 +229,7 @@ func TestReleaseAndMarks(t *testing.T) {
 func TestWatermark(t *testing.T) {
 	r := newRig(t)
 	x := r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendWatermark(nil, 10, 0))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 1, plainBatch(t, 1, caughtUp)))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 2, plainBatch(t, 2, 1)))
 	if w := r.durable(10).Watermark(); w != caughtUp+1 {
@@ -285,6 +289,7 @@ func TestAttach(t *testing.T) {
 func TestMarkBelow(t *testing.T) {
 	r := newRig(t)
 	x := r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendWatermark(nil, 10, 0))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 1, plainBatch(t, 1, caughtUp+1)))
 	r.want(OK, AppendPublish(nil, 1, x, 1, 2, plainBatch(t, 2, 5)))
 	r.want(OK, AppendSettle(nil, 10, []Range{{1, caughtUp + 1}}))
@@ -292,6 +297,45 @@ func TestMarkBelow(t *testing.T) {
 	r.entry()
 	if d := r.durable(10); d.Counted() || d.Pending().Len() != 5 {
 		t.Fatalf("a mark at %v, below %v", d.Watermark(), d.Pending())
+	}
+}
+
+// A durable that no leader delivers of counts no deliveries, however often the
+// leader changes.
+func TestNoMarksWhereNobodyReads(t *testing.T) {
+	r := newRig(t)
+	x := r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendPublish(nil, 1, x, 1, 1, plainBatch(t, 1, 5)))
+	if d := r.durable(10); d.Watermark() != 0 || d.Limit() != 0 {
+		t.Fatalf("watermark %v, limit %v", d.Watermark(), d.Limit())
+	}
+	for range 3 {
+		r.term++
+		r.entry()
+	}
+	if r.durable(10).Counted() {
+		t.Fatal("deliveries are counted, and nobody delivered")
+	}
+	r.want(OK, AppendWatermark(nil, 10, 3))
+	if d := r.durable(10); d.Limit() != 3 {
+		t.Fatalf("limit %v", d.Limit())
+	}
+	for range 3 {
+		r.term++
+		r.entry()
+		if d := r.durable(10); d.Limit() != 0 || d.Watermark() != 3 {
+			t.Fatalf("limit %v, watermark %v after a change of leader", d.Limit(), d.Watermark())
+		}
+	}
+	_, three := r.durable(10).Counts(3)
+	_, four := r.durable(10).Counts(4)
+	if three != 1 || four != 0 {
+		t.Fatalf("possible deliveries %d of message 3, %d of message 4", three, four)
+	}
+	// One below says that this leader delivers too.
+	r.want(OK, AppendWatermark(nil, 10, 1))
+	if d := r.durable(10); d.Limit() != 3 {
+		t.Fatalf("limit %v", d.Limit())
 	}
 }
 

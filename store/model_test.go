@@ -35,6 +35,7 @@ type modelDurable struct {
 	ended         map[message.ID]uint32
 	possible      map[message.ID]uint32
 	watermark     message.ID
+	handing       bool
 	matched, gone int
 }
 
@@ -103,7 +104,7 @@ func (o *model) store(keys []string, entry uint64) Result {
 	}
 	first := o.next
 	for _, d := range o.durables {
-		caught := len(d.pending) <= caughtUp
+		caught := d.handing && len(d.pending) <= caughtUp
 		for i, k := range keys {
 			if id := first + message.ID(i); o.wants(d.matcher, k) {
 				d.pending[id] = true
@@ -161,10 +162,11 @@ func (o *model) release(durable uint64, r Range) {
 func (o *model) newTerm() {
 	for _, d := range o.durables {
 		for id := range d.pending {
-			if id <= d.watermark {
+			if d.handing && id <= d.watermark {
 				d.possible[id]++
 			}
 		}
+		d.handing = false
 	}
 }
 
@@ -389,7 +391,7 @@ func (p *player) command() ([]byte, Result) {
 		return AppendRelease(nil, id, []Range{r}, true), Result{}
 	case 9:
 		d := p.o.durables[id]
-		d.watermark = max(d.watermark, at)
+		d.watermark, d.handing = max(d.watermark, at), true
 		return AppendWatermark(nil, id, at), Result{}
 	case 10:
 		return p.lifeCommand(id)

@@ -7,8 +7,9 @@ import (
 )
 
 // caughtUp is how many messages may be pending for a durable to be nearly
-// caught up: a publish then raises the dispatch watermark along, so that the
-// leader may deliver at once. Others wait for a Watermark command.
+// caught up: where the leader delivers, a publish then raises the dispatch
+// watermark along, so that it may do so at once. Others wait for a Watermark
+// command.
 const caughtUp = 1024
 
 // publish applies a Publish: first the rules of the session, then the batch.
@@ -167,7 +168,7 @@ func (s *storeState) full(messages, bytes uint64) string {
 // gain lets d gain what add adds, the highest of which is last.
 func (m *Machine) gain(d *durableState, last message.ID, add func() uint64) {
 	d.touch()
-	if d.pending.Len() <= caughtUp {
+	if d.handing && d.pending.Len() <= caughtUp {
 		d.watermark = max(d.watermark, last)
 	}
 	d.matched += add()

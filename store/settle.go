@@ -112,7 +112,8 @@ func (m *Machine) applyRelease(c []byte) Result {
 	return Result{Durable: id}
 }
 
-// applyWatermark applies a Watermark. It never falls.
+// applyWatermark applies a Watermark. It never falls, and says that the leader
+// delivers, which counts once it is gone.
 func (m *Machine) applyWatermark(c []byte) Result {
 	if len(c) != watermarkLen {
 		return invalid("watermark has the wrong length")
@@ -122,9 +123,10 @@ func (m *Machine) applyWatermark(c []byte) Result {
 	if d == nil {
 		return noDurable(id)
 	}
-	if at := message.ID(binary.LittleEndian.Uint64(c[9:])); at > d.watermark {
+	at := message.ID(binary.LittleEndian.Uint64(c[9:]))
+	if at > d.watermark || !d.handing {
 		d.touch()
-		d.watermark = at
+		d.watermark, d.handing = max(d.watermark, at), true
 	}
 	return Result{Durable: id}
 }

@@ -63,6 +63,7 @@ type durableState struct {
 	counts    durable.Counts
 	marks     durable.Marks
 	watermark message.ID // the leader delivers nothing above
+	handing   bool       // the present leader has said that it delivers
 	matched   uint64     // messages it wanted, ever
 	acked     uint64     // messages that were settled, ever
 
@@ -78,13 +79,17 @@ type durableState struct {
 func (d *durableState) touch() { d.track.Touch(&d.pageMark, d.id) }
 
 // mark notes that a leader is gone, which may have delivered up to the
-// watermark.
+// watermark, if it ever said that it would.
 func (d *durableState) mark() {
+	if !d.handing {
+		return
+	}
+	d.touch()
+	d.handing = false
 	at := min(d.watermark, d.store.last())
 	if d.pending.Len() == 0 || at < d.pending.Floor() {
 		return
 	}
-	d.touch()
 	d.marks.Add(at)
 }
 

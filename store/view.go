@@ -135,8 +135,18 @@ func (v Durable) Template() string { return v.d.template }
 // NextRun and Runs.
 func (v Durable) Pending() *durable.Pending { return &v.d.pending }
 
-// Watermark returns the id above which the leader delivers nothing.
+// Watermark returns the id above which no leader has delivered anything.
 func (v Durable) Watermark() message.ID { return v.d.watermark }
+
+// Limit returns the id above which the present leader delivers nothing: the
+// watermark, or 0 while it has not said that it delivers. A durable that nobody
+// reads so counts no deliveries, however often the leader changes.
+func (v Durable) Limit() message.ID {
+	if !v.d.handing {
+		return 0
+	}
+	return v.d.watermark
+}
 
 // Counts returns how many deliveries of a message have ended without an
 // acknowledgement, and how many more may have happened under earlier leaders.

@@ -28,6 +28,7 @@ func (s *stretch) Batch(id message.ID) (Batch, bool) {
 
 func (s *stretch) Counted(message.ID, message.ID) bool { return false }
 func (s *stretch) Watermark() message.ID               { return s.high }
+func (s *stretch) Limit() message.ID                   { return s.high }
 
 // publish adds a batch.
 func (s *stretch) publish(d *Dispatcher) {

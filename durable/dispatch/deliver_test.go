@@ -61,8 +61,8 @@ func (m *model) take(s *member, sub uint64, id message.ID, ended uint32, size in
 	switch {
 	case !m.rec.contains(id):
 		m.t.Fatalf("%d is not pending", id)
-	case id > m.rec.watermark:
-		m.t.Fatalf("%d is above the watermark %d", id, m.rec.watermark)
+	case id > m.rec.Limit():
+		m.t.Fatalf("%d is above the limit %d, watermark %d", id, m.rec.Limit(), m.rec.watermark)
 	case known && p.state != returned:
 		m.t.Fatalf("%d was handed to %d but is %+v", id, sub, p)
 	case !known && id < m.cursor:
@@ -100,7 +100,7 @@ func (m *model) leftBehind() {
 		}
 	}
 	for _, id := range m.rec.ids {
-		if head != 0 || id > m.rec.watermark {
+		if head != 0 || id > m.rec.Limit() {
 			break
 		}
 		if _, known := m.at[id]; !known {

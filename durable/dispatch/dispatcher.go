@@ -58,8 +58,12 @@ type Source interface {
 	Batch(id message.ID) (Batch, bool)
 	// Counted says whether any of these messages has a count above 0.
 	Counted(first, last message.ID) bool
-	// Watermark is the highest id that may be dispatched. It never falls.
+	// Watermark is the highest id that any leader may have dispatched. It never
+	// falls.
 	Watermark() message.ID
+	// Limit is the highest id that may be dispatched now: the watermark, or 0
+	// while none was raised under this leader.
+	Limit() message.ID
 }
 
 // Run is a run of ids. Both ends are included.

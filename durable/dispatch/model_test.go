@@ -64,10 +64,11 @@ func (m *model) failover() {
 		m.apply()
 	}
 	for _, id := range m.rec.ids {
-		if id <= m.rec.watermark {
+		if id <= m.rec.Limit() {
 			m.rec.ended[id]++
 		}
 	}
+	m.rec.idle = m.rng.IntN(2) == 0
 	m.d = New(m.kind, m.rec)
 	m.at, m.cursor, m.subs = make(map[message.ID]place), 0, make(map[uint64]*member)
 	m.settles, m.releases, m.raises = nil, nil, nil
@@ -243,18 +244,18 @@ func (m *model) apply() {
 		}
 	}
 	for _, w := range m.raises {
-		m.rec.watermark = max(m.rec.watermark, w)
+		m.rec.raise(w)
 	}
 	m.settles, m.releases, m.raises = nil, m.releases[n:], nil
 }
 
 func (m *model) want() {
 	if w, ok := m.d.WantWatermark(); ok {
-		if w <= m.rec.watermark || len(m.subs) == 0 {
+		if w <= m.rec.Limit() || len(m.subs) == 0 {
 			m.t.Fatalf("wants watermark %d of %d", w, m.rec.watermark)
 		}
 		// Less than wanted, so that the watermark is met often.
-		m.raises = append(m.raises, min(w, m.rec.watermark+message.ID(1+m.rng.IntN(30))))
+		m.raises = append(m.raises, min(w, m.rec.Limit()+message.ID(1+m.rng.IntN(30))))
 		m.d.WatermarkLost()
 	}
 }

@@ -87,7 +87,7 @@ func (d *Dispatcher) findNew() bool {
 			d.done = true
 			break
 		}
-		last := min(lastOf(first, n), d.src.Watermark())
+		last := min(lastOf(first, n), d.src.Limit())
 		if first > last {
 			break
 		}

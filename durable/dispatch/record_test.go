@@ -12,6 +12,7 @@ type record struct {
 	batches   []Batch
 	ended     map[message.ID]uint32 // counts above 0
 	watermark message.ID
+	idle      bool       // this leader has not raised it yet
 	top       message.ID // the highest id given
 }
 
@@ -55,6 +56,15 @@ func (r *record) Counted(first, last message.ID) bool {
 }
 
 func (r *record) Watermark() message.ID { return r.watermark }
+
+func (r *record) Limit() message.ID {
+	if r.idle {
+		return 0
+	}
+	return r.watermark
+}
+
+func (r *record) raise(w message.ID) { r.watermark, r.idle = max(r.watermark, w), false }
 
 // publish adds a batch of n messages, of which the durable wants those for
 // which wants is true; nil wants all.

@@ -111,7 +111,7 @@ func (s *script) run(verb string) error {
 		s.rec.release(s.ids(0))
 		s.d.Released(s.ids(0))
 	case "watermark": // what is wanted; with a number, what is applied
-		s.rec.watermark = max(s.rec.watermark, message.ID(s.num(0)))
+		s.rec.raise(message.ID(s.num(0)))
 		if w, ok := s.d.WantWatermark(); ok {
 			s.print("wants %v", w)
 		}

@@ -18,10 +18,11 @@ const raiseRuns = 256
 // for, at least 1,024, beyond what goes out next. It is asked for before the
 // present one is reached, so that dispatch need not stop meanwhile.
 //
-// It is wanted once for each watermark that there is. A caller whose proposal was dropped, though it
-// still leads, says so with WatermarkLost.
+// It is wanted once for each limit that there is, so also when the watermark is
+// that of an earlier leader. A caller whose proposal was dropped, though it still
+// leads, says so with WatermarkLost.
 func (d *Dispatcher) WantWatermark() (message.ID, bool) {
-	w := d.src.Watermark()
+	w := d.src.Limit()
 	if len(d.slots) == 0 || d.done || w >= lastID || (d.asked > w && d.askedAt == w) {
 		return 0, false
 	}

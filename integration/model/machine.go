@@ -51,6 +51,7 @@ type Durable struct {
 	Ended     map[uint64]uint32 // of pending messages, above 0
 	marks     []uint64          // watermarks at changes of leader
 	Watermark uint64
+	handing   bool // the present leader said that it delivers
 	attached  Attachment
 	number    uint64
 }
@@ -111,6 +112,11 @@ func (m *Machine) Advance(term uint64, stamp int64) {
 func (m *Machine) Running() int64 { return m.running }
 
 func (d *Durable) mark(last uint64) {
+	handed := d.handing
+	d.handing = false
+	if !handed {
+		return
+	}
 	at := min(d.Watermark, last)
 	if len(d.Pending) == 0 || at < d.floor() {
 		return
@@ -334,7 +340,7 @@ func (m *Machine) RaiseWatermark(id, at uint64, r Result) error {
 	if d == nil {
 		return want("watermark", r, Result{Code: "no such durable", Durable: id})
 	}
-	d.Watermark = max(d.Watermark, at)
+	d.Watermark, d.handing = max(d.Watermark, at), true
 	return want("watermark", r, Result{Code: "ok", Durable: id})
 }
 

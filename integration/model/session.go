@@ -155,7 +155,7 @@ func (m *Machine) accept(s *Store, p Publish) Result {
 
 // gain adds what the durable wants of a batch.
 func (d *Durable) gain(messages []Content, first uint64) {
-	near, last := len(d.Pending) <= caughtUp, uint64(0)
+	near, last := d.handing && len(d.Pending) <= caughtUp, uint64(0)
 	for i, c := range messages {
 		if d.Interest.wants(c) {
 			last = first + uint64(i)

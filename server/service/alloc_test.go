@@ -36,6 +36,7 @@ func newPath(t testing.TB, n int) *path {
 	}
 	p.settle()
 	session := p.run(store.AppendOpenSession(nil, flights, 0)).Session
+	p.run(store.AppendWatermark(nil, audit, 0))
 	p.command = store.AppendPublish(nil, flights, session, 1, 1, p.batch)
 	p.entry = cluster.Entry{Term: p.term, Stamp: 1e18}
 	for range 200 {

@@ -39,6 +39,7 @@ func (s source) Batch(id message.ID) (dispatch.Batch, bool) {
 func (s source) Counted(message.ID, message.ID) bool { return s.durable.Counted() }
 
 func (s source) Watermark() message.ID { return s.durable.Watermark() }
+func (s source) Limit() message.ID     { return s.durable.Limit() }
 
 // counts returns what the record says of the deliveries of a message.
 func (s *Service) counts(id uint64, m message.ID) (ended, possible uint32) {

@@ -19,7 +19,7 @@ func TestDeliversWholeBatchesInOrder(t *testing.T) {
 	r.publish(3)
 	r.publish(2)
 	s.wantIDs(t, 1, 2, 3, 4, 5)
-	if len(s.got) != 2 || s.got[0].Ranges != nil || s.got[0].Messages() != 3 || s.got[1].Batch.Index != s.got[0].Batch.Index+1 {
+	if len(s.got) != 2 || s.got[0].Ranges != nil || s.got[0].Messages() != 3 || s.got[1].Batch.Index <= s.got[0].Batch.Index {
 		t.Fatalf("deliveries %+v", s.got)
 	}
 	if held, subs := r.s.Unacked(audit); held != 5 || subs != 1 {
