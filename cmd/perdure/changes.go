@@ -13,57 +13,70 @@ import (
 	"github.com/perdure/perdure/realm"
 )
 
+// changeView is a change as JSON shows it: with what goes with it.
+type changeView struct {
+	client.Change
+	Holds *holding `json:"holds,omitempty"`
+}
+
 // printChanges prints a plan, or what an apply did.
-func (p *program) printChanges(file, what string, plan *client.Plan, output format) error {
+func (p *program) printChanges(file, what string, o *outlook, output format) error {
 	if output == formatJSON {
-		result := *plan
-		if result.Changes == nil {
-			result.Changes = []client.Change{}
-		}
-		if result.Warnings == nil {
-			result.Warnings = []client.Problem{}
-		}
-		return p.writeJSON(p.stdout, result)
+		return p.writeJSON(p.stdout, o.view())
 	}
+	plan := o.plan
 	for _, w := range plan.Warnings {
 		fmt.Fprintln(p.stderr, problemLine(file, w))
 	}
 	var text bytes.Buffer
 	var rows [][]any
-	destroys := 0
 	for _, c := range plan.Changes {
-		mark := ""
-		if c.Destroys {
-			mark = "messages are lost"
-			destroys++
+		effect := ""
+		if h, deletes := o.holds[c.Path]; deletes && c.Destroys {
+			effect = h.String()
 		}
-		rows = append(rows, []any{c.Action, c.Path, c.Detail, mark})
+		rows = append(rows, []any{c.Action, c.Path, c.Detail, effect})
 	}
 	if len(rows) > 0 {
 		printTable(&text, []string{"action", "path", "detail", "effect"}, rows)
 	}
 	fmt.Fprintf(&text, "%s revision %d: %s\n", what, plan.Revision, countOf(len(rows), "change"))
-	if _, err := p.stdout.Write(text.Bytes()); err != nil {
-		return err
-	}
-	if destroys > 0 {
-		verb := "delete"
-		if destroys == 1 {
-			verb = "deletes"
-		}
-		fmt.Fprintf(p.stderr, "perdure: %s above %s stored messages\n", countOf(destroys, "change"), verb)
-	}
-	return nil
+	_, err := p.stdout.Write(text.Bytes())
+	return err
 }
 
-func countOf(n int, noun string) string {
-	switch n {
-	case 0:
-		return "no " + noun + "s"
-	case 1:
-		return "1 " + noun
+// planView is what `realm plan -o json` and `realm apply -o json` print.
+type planView struct {
+	Revision uint64           `json:"revision"`
+	Changes  []changeView     `json:"changes"`
+	Warnings []client.Problem `json:"warnings"`
+}
+
+func (o *outlook) view() planView {
+	v := planView{Revision: o.plan.Revision, Changes: []changeView{}, Warnings: []client.Problem{}}
+	for _, c := range o.plan.Changes {
+		view := changeView{Change: c}
+		if h, deletes := o.holds[c.Path]; deletes && c.Destroys {
+			view.Holds = &h
+		}
+		v.Changes = append(v.Changes, view)
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	v.Warnings = append(v.Warnings, o.plan.Warnings...)
+	return v
+}
+
+func countOf[T ~int | ~uint64](n T, noun string) string {
+	if n == 0 {
+		return "no " + plural(0, noun)
+	}
+	return grouped(n) + " " + plural(int(n), noun)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return noun
+	}
+	return noun + "s"
 }
 
 // completionPatience is how long a shell may wait for names.

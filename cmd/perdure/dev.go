@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/realm"
 )
 
 // startPatience is how long servers may take until they are ready.
@@ -23,6 +25,7 @@ type devOptions struct {
 	data     string
 	realm    string
 	portBase int
+	allow    bool // messages may be deleted by the realm
 }
 
 func (p *program) devCommand() *cobra.Command {
@@ -37,6 +40,8 @@ func (p *program) devCommand() *cobra.Command {
 			"cluster's durability is memory. Its service is fenced, which is final: dev goes on with a\n" +
 			"warning while most servers remember, and ends at once when no cluster has a majority left.\n" +
 			"To start anew remove DIR, or choose another --data.\n\n" +
+			"A realm that leaves out stores, durables or clusters that hold messages is not applied, and\n" +
+			"dev ends, unless --allow-delete says otherwise.\n\n" +
 			"DIR is perdure/dev in the user's cache directory, or ./perdure-dev where there is none.\n" +
 			"Other terminals find the servers in DIR/dev.json, and see, kill, pause, resume and\n" +
 			"restart them with the verbs below.",
@@ -49,6 +54,7 @@ func (p *program) devCommand() *cobra.Command {
 	f.IntVar(&o.servers, "servers", 3, "how many servers: 1, 3 or 5")
 	f.StringVar(&o.data, "data", "", "directory for all files")
 	f.StringVar(&o.realm, "realm", "", "realm definition to apply")
+	allowDeleteFlag(cmd, &o.allow)
 	f.IntVar(&o.portBase, "port-base", 7400, "first port; server n has base+10(n-1) and the two above, 0 picks free ones")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.servers != 1 && o.servers != 3 && o.servers != 5 {
@@ -72,6 +78,8 @@ type dev struct {
 	fleet   *fleet
 	dir     string
 	control string // path of the socket
+
+	allowDelete bool // the realm that is applied may delete messages
 
 	mu struct {
 		sync.Mutex // guards writing dev.json and standard error
@@ -102,7 +110,7 @@ func (p *program) dev(ctx context.Context, o devOptions) error {
 	if err != nil {
 		return err
 	}
-	d := &dev{p: p, dir: dir}
+	d := &dev{p: p, dir: dir, allowDelete: o.allow}
 	if d.fleet, err = p.newFleet(dir, o.servers, ports); err != nil {
 		return err
 	}
@@ -170,8 +178,9 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 	if errors.As(err, &fenced) {
 		err = d.tolerate(starting, fenced)
 	}
+	var now *realm.Realm
 	if err == nil {
-		err = d.establish(starting, definition)
+		now, err = d.establish(starting, definition)
 	}
 	ready()
 	if err != nil {
@@ -182,7 +191,7 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 	}
 	// Who asks before is answered from here on.
 	served.Go(func() { serveControl(ctx, listener, d.answer) })
-	d.welcome(d.p.stdout)
+	d.welcome(d.p.stdout, now)
 	<-ctx.Done()
 	fmt.Fprintln(d.p.stderr, "perdure: stopping")
 	return nil
@@ -267,18 +276,9 @@ func (d *dev) do(ctx context.Context, r devRequest) error {
 }
 
 // welcome prints where the servers are and what to try.
-func (d *dev) welcome(w io.Writer) {
+func (d *dev) welcome(w io.Writer, r *realm.Realm) {
 	printDevTable(w, d.state())
-	connect := ""
-	if c := d.fleet.connect(); c != defaultConnect {
-		connect = " --connect " + c
-	}
-	fmt.Fprintf(w, "\nThe cluster is ready. In another terminal:\n\n"+
-		"  perdure sub default --durable d%[1]s\n"+
-		"  perdure pub default hi%[1]s\n"+
-		"  perdure status%[1]s\n"+
-		"  perdure dev kill leader --data %[2]s\n\n"+
-		"Ctrl-C stops all servers; their files stay in %[2]s\n", connect, d.dir)
+	fmt.Fprintf(w, "\n%s\nCtrl-C stops all servers; their files stay in %s\n", hints(r, d.fleet.connect(), d.dir), d.dir)
 }
 
 func printDevTable(w io.Writer, s devState) {

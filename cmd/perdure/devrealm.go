@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/perdure/perdure/client"
@@ -24,27 +25,92 @@ func defaultRealm(nodes []*node) string {
 }
 
 // establish gives the cluster its realm: the definition that was given, else
-// the default one if there is none yet.
-func (d *dev) establish(ctx context.Context, given *realmFile) error {
+// the default one if there is none yet. It returns what the realm is then.
+func (d *dev) establish(ctx context.Context, given *realmFile) (*realm.Realm, error) {
 	c, err := client.Connect(ctx, d.fleet.connect(), client.WithName("perdure dev"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer closeClient(c)
-	var options []client.ApplyOption
 	if given == nil {
-		given = &realmFile{name: "the default realm", data: []byte(defaultRealm(d.fleet.nodes))}
-		options = append(options, client.IfRevision(0))
+		_, err := c.Admin().ApplyRealm(ctx, []byte(defaultRealm(d.fleet.nodes)), "the default realm", client.IfRevision(0))
+		// After a conflict there is one already, from a dev before.
+		if err != nil && !errors.Is(err, client.ErrRevisionConflict) {
+			return nil, fmt.Errorf("apply the default realm: %w", err)
+		}
+		return currentRealm(ctx, c, 0)
 	}
-	plan, err := c.Admin().ApplyRealm(ctx, given.data, given.name, options...)
-	if len(options) > 0 && errors.Is(err, client.ErrRevisionConflict) {
-		return nil // there is one already, from a dev before
+	done, err := application{allow: d.allowDelete}.apply(ctx, c, given)
+	var deletes *wouldDelete
+	if errors.As(err, &deletes) {
+		return nil, err
 	}
 	if err != nil {
-		return fmt.Errorf("apply %s: %w", given.name, err)
+		return nil, fmt.Errorf("apply %s: %w", given.name, err)
 	}
-	for _, w := range plan.Warnings {
+	for _, w := range done.plan.Warnings {
 		fmt.Fprintln(d.p.stderr, problemLine(given.name, w))
 	}
-	return nil
+	return given.parsed, nil
+}
+
+// hints returns commands to paste, which work with the realm as it is.
+func hints(r *realm.Realm, connect, dir string) string {
+	if connect != defaultConnect {
+		connect = " --connect " + connect
+	} else {
+		connect = ""
+	}
+	var b strings.Builder
+	if len(r.Endpoints) == 0 {
+		b.WriteString("The cluster is ready. Its realm has no endpoint, so nobody can publish or subscribe yet; apply one with\nperdure realm apply FILE. In another terminal:\n\n")
+	} else {
+		b.WriteString("The cluster is ready. In another terminal:\n\n")
+		e := &r.Endpoints[0]
+		name := word(e.Name)
+		if durable, ok := anyDurable(r, e); ok {
+			fmt.Fprintf(&b, "  perdure sub %s%s%s\n", name, durable, connect)
+		}
+		fmt.Fprintf(&b, "  perdure pub %s hi%s\n", name, connect)
+	}
+	fmt.Fprintf(&b, "  perdure status%s\n", connect)
+	which := ""
+	if len(r.Clusters) > 1 {
+		which = " --cluster " + word(r.Clusters[0].Name)
+	}
+	fmt.Fprintf(&b, "  perdure dev kill leader%s --data %s\n", which, word(dir))
+	return b.String()
+}
+
+// anyDurable returns the flag with which an endpoint gives a durable, "" for its
+// default; not ok if it gives none.
+func anyDurable(r *realm.Realm, e *realm.Endpoint) (flag string, ok bool) {
+	if e.DefaultDurable != "" {
+		return "", true
+	}
+	if len(e.Templates) > 0 {
+		return " --durable d", true
+	}
+	for i := range r.Clusters {
+		if s := r.Clusters[i].Store(e.Store); s != nil && len(s.Durables) > 0 {
+			return " --durable " + word(s.Durables[0].Name), true
+		}
+	}
+	return "", false
+}
+
+// word quotes what a shell would not take as one word.
+func word(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,+@%=", r)
+	}
+	for _, r := range text {
+		if !plain(r) {
+			if strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+				return "$" + "'" + strings.ReplaceAll(strings.Trim(strconv.Quote(text), `"`), "'", `\'`) + "'"
+			}
+			return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+		}
+	}
+	return text
 }

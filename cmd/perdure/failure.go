@@ -24,6 +24,7 @@ const (
 	reasonTimeout     = "TIMEOUT"
 	reasonRealm       = "REALM_INVALID"
 	reasonLost        = "LOST"
+	reasonWouldDelete = "WOULD_DELETE"
 )
 
 // usageError says that the command was asked wrongly.
@@ -75,6 +76,7 @@ type complaint struct {
 	Retryable bool             `json:"retryable"`
 	Leader    *client.Leader   `json:"leader,omitempty"`
 	Problems  []client.Problem `json:"problems,omitempty"`
+	Deletes   []deletion       `json:"deletes,omitempty"` // of WOULD_DELETE
 
 	*progress // of a pub that stopped on its way
 }
@@ -117,6 +119,9 @@ func (p *program) fail(cmd *cobra.Command, err error) int {
 	for _, problem := range c.Problems {
 		fmt.Fprintf(p.stderr, "  %s\n", problemLine("", problem))
 	}
+	for _, d := range c.Deletes {
+		fmt.Fprintf(p.stderr, "  %s: %s\n", d.Path, d.holding)
+	}
 	return code
 }
 
@@ -128,6 +133,7 @@ func describe(err error) complaint {
 	var answered *client.Error
 	var problems *realm.Problems
 	var invalid *invalidRealm
+	var deletes *wouldDelete
 	switch {
 	case errors.As(err, &usage):
 		c.Reason = reasonUsage
@@ -135,6 +141,8 @@ func describe(err error) complaint {
 		c.Reason = own.reason
 	case errors.As(err, &answered):
 		c.Reason, c.Retryable, c.Leader, c.Problems = answered.Reason, answered.Retryable, answered.Leader, answered.Problems
+	case errors.As(err, &deletes):
+		c.Reason, c.Retryable, c.Deletes = reasonWouldDelete, deletes.unknown(), deletes.deletes
 	case errors.As(err, &invalid):
 		c.Reason, c.Problems = reasonRealm, fromRealm(invalid.problems)
 	case errors.As(err, &problems):

@@ -69,7 +69,8 @@ type devProcess struct {
 }
 
 // devCommand starts perdure dev with its files in a directory, on free ports,
-// and goes on when it says that it is ready: dev DIR args...
+// and goes on when it says that it is ready: dev DIR args... What it prints is in
+// DIR-dev.out and DIR-dev.log.
 func devCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: dev DIR args...")
@@ -94,8 +95,12 @@ func devCommand(ts *testscript.TestScript, neg bool, args []string) {
 		_ = p.cmd.Wait()
 	})
 	lines := bufio.NewScanner(output)
+	said := ""
 	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "The cluster is ready") {
+		said += lines.Text() + "\n"
+		// The last of what it prints when it is ready.
+		if strings.HasPrefix(lines.Text(), "Ctrl-C stops") {
+			ts.Check(os.WriteFile(strings.TrimSuffix(log.Name(), ".log")+".out", []byte(said), 0o600))
 			state, err := readDevState(dir)
 			ts.Check(err)
 			ts.Setenv("PERDURE_CONNECT", state.Connect)

@@ -108,6 +108,8 @@ func (p *program) realmPlanCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Show what applying a definition would change",
+		Long: "Shows each change and, for what would be deleted, how many messages it holds and how many\n" +
+			"are pending on its durables, also on those that subscribers made.",
 		Example: "  perdure realm plan realm.yaml\n" +
 			"  perdure realm plan realm.yaml -o json",
 		Args: oneArg("FILE"),
@@ -120,11 +122,17 @@ func (p *program) realmPlanCommand() *cobra.Command {
 			return err
 		}
 		return conn.call(cmd.Context(), "realm plan", func(ctx context.Context, c *client.Client) error {
-			plan, err := c.Admin().PlanRealm(ctx, f.data, f.name)
+			seen, err := foresee(ctx, c, f)
 			if err != nil {
 				return err
 			}
-			return p.printChanges(f.name, "the plan starts from", plan, *output)
+			if err := p.printChanges(f.name, "the plan starts from", seen, *output); err != nil {
+				return err
+			}
+			if *output == formatTable && seen.refusal(f.name) != nil {
+				fmt.Fprintln(p.stderr, "perdure: applying it would delete messages; realm apply refuses that without --allow-delete")
+			}
+			return nil
 		})
 	}
 	return cmd
@@ -135,30 +143,31 @@ func (p *program) realmApplyCommand() *cobra.Command {
 		Use:   "apply FILE",
 		Short: "Make a definition the realm's",
 		Long: "Applies a definition and waits until every cluster has taken it over.\n" +
-			"With --expected-revision nothing is changed if somebody else applied another one meanwhile.",
+			"With --expected-revision nothing is changed if somebody else applied another one meanwhile.\n\n" +
+			"What the definition leaves out is deleted. If that holds messages, or nobody can say whether\n" +
+			"it does, nothing is applied without --allow-delete.",
 		Example: "  perdure realm apply realm.yaml\n" +
 			"  perdure realm apply realm.yaml --expected-revision 7\n" +
-			"  perdure realm apply realm.yaml --no-wait",
+			"  perdure realm apply realm.yaml --no-wait\n" +
+			"  perdure realm apply realm.yaml --allow-delete",
 		Args: oneArg("FILE"),
 	}
 	conn := connectionFlags(cmd)
 	output := outputFlag(cmd)
 	expected := cmd.Flags().Uint64("expected-revision", 0, "the revision that this definition is to follow")
-	noWait := cmd.Flags().Bool("no-wait", false, "return when the definition is stored")
+	var how application
+	cmd.Flags().BoolVar(&how.noWait, "no-wait", false, "return when the definition is stored")
+	allowDeleteFlag(cmd, &how.allow)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		f, err := p.checkedRealmFile(cmd, conn, args[0])
 		if err != nil {
 			return err
 		}
-		var options []client.ApplyOption
 		if cmd.Flags().Changed("expected-revision") {
-			options = append(options, client.IfRevision(*expected))
-		}
-		if *noWait {
-			options = append(options, client.NoWait())
+			how.revision = expected
 		}
 		return conn.call(cmd.Context(), "realm apply", func(ctx context.Context, c *client.Client) error {
-			applied, err := c.Admin().ApplyRealm(ctx, f.data, f.name, options...)
+			applied, err := how.apply(ctx, c, f)
 			if err != nil {
 				return err
 			}

@@ -157,7 +157,7 @@ func TestStatusCells(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text.String())
 		}
 	}
-	if err := (&program{stdout: fullDisk{}, stderr: io.Discard}).printChanges("f", "applied as", &client.Plan{}, formatTable); err == nil {
+	if err := (&program{stdout: fullDisk{}, stderr: io.Discard}).printChanges("f", "applied as", &outlook{plan: &client.Plan{}}, formatTable); err == nil {
 		t.Error("a failed write is not noticed")
 	}
 }
