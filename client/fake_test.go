@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ type verdict struct {
 	lose   bool             // take it, but break the stream instead of answering
 	drop   bool             // break the stream without taking it
 	silent bool             // do not take it, do not answer
+	pause  time.Duration    // before it is taken
 }
 
 type fakeServer struct {
@@ -330,6 +332,9 @@ func (s *fakeServer) Publish(stream perdurepb.Messages_PublishServer) error {
 	defer stop()
 	for {
 		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -346,6 +351,11 @@ func (s *fakeServer) Publish(stream perdurepb.Messages_PublishServer) error {
 		var v verdict
 		if s.w.onBatch != nil {
 			v = s.w.onBatch(r)
+		}
+		if v.pause > 0 {
+			s.w.mu.Unlock()
+			pass(v.pause)
+			s.w.mu.Lock()
 		}
 		if v.drop {
 			s.w.mu.Unlock()

@@ -13,12 +13,17 @@ import (
 type Receipt struct {
 	// Store holds the message.
 	Store string
+	// Confirmed says that the message is stored as Durability says. It is false
+	// where the endpoint confirms nothing: then it was handed over, and nobody
+	// says whether it was stored.
+	Confirmed bool
 	// ID of the message in the store. 0 where the endpoint confirms nothing, and
 	// where a receipt came so late that the store had forgotten it.
 	ID message.ID
 	// Duplicate says that a resent message had been stored before.
 	Duplicate bool
 	// Interested says that at least one durable keeps some message of the batch.
+	// Unknown, and false, where nothing is confirmed.
 	Interested bool
 	// Durability of the store's cluster.
 	Durability Durability

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
@@ -63,7 +65,7 @@ func (p *Publisher) sendNext(l *publishLink) {
 	p.mu.Unlock()
 	err := l.stream.Send(&l.request)
 	p.mu.Lock()
-	l.sending = false
+	l.finishSend()
 	// A failed Send has cancelled the stream; receive finds out why.
 	if err == nil && l.opened.Noconfirm && len(p.mu.win.batches) > 0 {
 		l.inFlight--
@@ -104,18 +106,28 @@ func (p *Publisher) sendLoop(l *publishLink) {
 	}
 }
 
+// finishSend says that nobody sends any more. The publisher's lock is held.
+func (l *publishLink) finishSend() {
+	l.sending = false
+	if l.idle != nil {
+		close(l.idle)
+		l.idle = nil
+	}
+}
+
 func (p *Publisher) beat(l *publishLink) {
 	l.sending = true
 	p.mu.Unlock()
 	_ = l.stream.Send(&perdurepb.PublishRequest{Heartbeat: true}) // receive finds out why it failed
 	p.mu.Lock()
-	l.sending = false
+	l.finishSend()
 }
 
 // receive reads outcomes until the stream ends, and returns why it did.
 func (p *Publisher) receive(l *publishLink) error {
 	for {
 		if err := l.stream.RecvMsg(&l.received); err != nil {
+			l.over = errors.Is(err, io.EOF)
 			return l.reason(err)
 		}
 		l.heard()

@@ -22,9 +22,12 @@ type publishLink struct {
 	wake     chan struct{} // one pending wake-up is as good as many
 	joined   chan struct{} // closed when the sender has ended
 	sending  bool          // somebody is in Send, without the lock
+	idle     chan struct{} // closed when nobody is any more; nil if nobody waits
 	sent     bool          // since the sender looked last
 	inFlight int           // batches that the server has not answered
 	progress time.Time     // when it answered last, or began to owe an answer
+	drained  chan error    // Close waits here for the server to have taken everything
+	over     bool          // the server ended the stream without an error
 	request  perdurepb.PublishRequest
 	received perdurepb.PublishResponse
 }
@@ -49,6 +52,7 @@ func (p *Publisher) run(l *publishLink) {
 			err := p.receive(l)
 			l.end()
 			<-l.joined
+			p.awaitClose(l, err)
 			p.detach(err)
 		}
 		if p.ctx.Err() != nil {
@@ -149,6 +153,60 @@ func (p *Publisher) openAt(ctx context.Context, address string) (*publishLink, e
 	return l, nil
 }
 
+// drain tells the server of an endpoint that confirms nothing that this is all,
+// and waits until it has taken everything: what is handed to a stream that is
+// cut may not have left yet.
+func (p *Publisher) drain(ctx context.Context) error {
+	p.mu.Lock()
+	l := p.mu.link
+	if l == nil || !l.opened.Noconfirm {
+		p.mu.Unlock()
+		return nil
+	}
+	for l.sending {
+		idle := make(chan struct{})
+		l.idle = idle
+		p.mu.Unlock()
+		select {
+		case <-idle:
+		case <-l.ctx.Done():
+			return unknown(context.Cause(l.ctx))
+		case <-ctx.Done():
+			return errors.Join(ErrOutcomeUnknown, context.Cause(ctx))
+		}
+		p.mu.Lock()
+	}
+	l.sending = true // nobody sends from here on
+	l.drained = make(chan error, 1)
+	p.mu.Unlock()
+	err := l.stream.CloseSend()
+	if err == nil {
+		select {
+		case err = <-l.drained:
+		case <-ctx.Done():
+			return errors.Join(ErrOutcomeUnknown, context.Cause(ctx))
+		}
+	}
+	if err != nil {
+		return unknown(err)
+	}
+	return nil
+}
+
+// awaitClose tells drain how the stream ended, and waits for Close to go on.
+func (p *Publisher) awaitClose(l *publishLink, err error) {
+	p.mu.Lock()
+	drained := l.drained
+	p.mu.Unlock()
+	if drained != nil {
+		if l.over {
+			err = nil
+		}
+		drained <- err
+		<-p.ctx.Done()
+	}
+}
+
 // forgetSession ends what the session had on its way.
 func (p *Publisher) forgetSession(why error) {
 	p.mu.Lock()
@@ -175,7 +233,7 @@ func (p *Publisher) attach(l *publishLink) bool {
 	}
 	p.mu.maxMessage = int(min(l.opened.MaxMessageSize, message.HardMaxMessageSize))
 	p.mu.open.SetMaxMessageSize(p.mu.maxMessage)
-	p.mu.receipt = Receipt{Store: l.opened.Store, Durability: durabilityOf(l.opened.Durability)}
+	p.mu.receipt = Receipt{Store: l.opened.Store, Durability: durabilityOf(l.opened.Durability), Confirmed: !l.opened.Noconfirm}
 	p.mu.link, p.mu.down = l, nil
 	p.mu.hold = time.Time{}
 	if p.mu.expiry != nil {

@@ -222,6 +222,8 @@ func (p *Publisher) pushBatch(ctx context.Context, b *batch) error {
 }
 
 // Flush waits until everything published before has an outcome, or ctx ends.
+// Where the endpoint confirms nothing, the outcome is that it was handed to the
+// connection; Close waits until the server has taken it.
 // It returns the first error of a message since the last Flush, also where a
 // Future has reported it.
 func (p *Publisher) Flush(ctx context.Context) error {
@@ -271,10 +273,22 @@ func (p *Publisher) last() *batch {
 // they were sent, and Close returns the reason. Further calls wait as well.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
+	first := !p.mu.closed
 	p.mu.closed = true
 	p.wakeWaiting()
 	p.mu.Unlock()
 	err := p.await(ctx)
+	switch {
+	case err != nil:
+	case first:
+		err = p.drain(ctx)
+	default:
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
 	p.stop(ErrClosed)
 	<-p.done
 	p.c.release(p)

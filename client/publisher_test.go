@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,7 +56,7 @@ func TestPublish(t *testing.T) {
 		for i, body := range []string{"one", "two"} {
 			m.Body = append(m.Body[:0], body...)
 			r, err := p.Publish(t.Context(), m)
-			want := client.Receipt{Store: "flights", ID: message.ID(i + 1), Interested: true, Durability: client.Async}
+			want := client.Receipt{Store: "flights", Confirmed: true, ID: message.ID(i + 1), Interested: true, Durability: client.Async}
 			if err != nil || r != want {
 				t.Errorf("publish: %+v, %v, want %+v", r, err, want)
 			}
@@ -436,6 +437,51 @@ func TestNoconfirm(t *testing.T) {
 		}
 		synctest.Wait()
 		wantStored(t, w, numbered(501))
+	})
+}
+
+// What a server that confirms nothing has not read yet must not be lost by
+// closing.
+func TestCloseDrainsWhereNothingIsConfirmed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.noconfirm = true
+		w.onBatch = func(*perdurepb.PublishRequest) verdict { return verdict{pause: 10 * time.Millisecond} }
+		c := w.connect()
+		defer closeAll(t, c)
+		p := publisher(t, c, client.WithBatchTarget(100))
+		for i := range 200 {
+			if r, err := p.PublishAsync(t.Context(), text(fmt.Sprint(i))).Wait(t.Context()); err != nil || r.Confirmed {
+				t.Fatalf("message %d: %+v, %v", i, r, err)
+			}
+		}
+		var both sync.WaitGroup
+		for range 2 {
+			both.Go(func() {
+				if err := p.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		wantStored(t, w, numbered(200))
+	})
+}
+
+func TestCloseSaysThatTheServerMayNotHaveTakenAll(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.noconfirm = true
+		w.onBatch = func(*perdurepb.PublishRequest) verdict { return verdict{drop: true} }
+		c := w.connect()
+		defer closeAll(t, c)
+		p := publisher(t, c)
+		if _, err := p.PublishAsync(t.Context(), text("0")).Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(t.Context()); err != nil && !errors.Is(err, client.ErrOutcomeUnknown) {
+			t.Errorf("closed with %v", err)
+		} else if err == nil && len(w.stored()) == 0 {
+			t.Error("Close said that all was taken")
+		}
 	})
 }
 

@@ -212,13 +212,13 @@ func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt ui
 	t := p.target
 	head := store.AppendPublishHeader(make([]byte, 0, store.PublishHeaderLen), t.store.ID, p.session, attempt, sequence)
 	proposal := cluster.Proposal[store.Result]{Command: head, Body: batch}
+	if err := p.pulse.owe(ctx, p.window); err != nil {
+		return err
+	}
 	if p.session == 0 {
 		// Nobody is told what becomes of it: that is what noconfirm means.
 		proposal.Done = p.unconfirmed
 	} else {
-		if err := p.pulse.owe(ctx, p.window); err != nil {
-			return err
-		}
 		p.unsure.Add(1)
 		proposal.Done = func(r store.Result, err error) {
 			p.unsure.Add(-1)
@@ -237,6 +237,8 @@ func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt ui
 }
 
 func (p *publishStream) unconfirmed(r store.Result, err error) {
+	// A client that says that this was all is let go when all has come to its end.
+	p.window.paid(1)
 	if err != nil || r.Code != store.OK {
 		p.server.metrics.dropped.Add(1)
 	}
