@@ -2,108 +2,189 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/perdure/perdure/client"
 	"github.com/perdure/perdure/message"
 )
 
-// load is one publisher. Its methods are called by one goroutine at a time.
-type load struct {
-	client  *client.Client
-	pub     *client.Publisher
-	message *message.Message
-	times   *hdrhistogram.Histogram // microseconds from call to confirmation
-	receipt client.Receipt          // one of them
+// Limits and defaults of a Load.
+const (
+	MaxPublishers = 1024
+	MaxSize       = message.MaxMessageSize / 2 // bytes of a body
+
+	DefaultWarmup   = 2 * time.Second
+	DefaultDuration = 5 * time.Second
+	DefaultRate     = 20_000
+	DefaultBound    = 100_000 // messages of a stream that are published and not consumed
+
+	// stampSize is what the time of publishing takes of a body.
+	stampSize = 8
+	// defaultBacklogBytes bounds the backlog that is not given as a number.
+	defaultBacklogBytes = 256 << 20
+	maxBacklog          = 1 << 30
+)
+
+// Load is what Run does. Zero values become the defaults that are named; what a
+// scenario has no use for is ignored.
+type Load struct {
+	Scenario string // one of Scenarios
+	Endpoint string // "bench", or "shared" where Workers share a durable
+
+	Size       int // bytes of a body; scenarios that time receiving need 8
+	Publishers int // each with a client of its own; 1
+	Window     int // batches of a publisher that are unconfirmed; the client's default
+	Batch      int // bytes at which a batch is sent; the client's default
+	Together   int // messages that are published by one call and confirmed before the next; 0: each by itself
+	Sync       bool
+	Rate       int // messages a second of an open loop; 20,000
+
+	Workers  int // subscribers that share a durable; 0: one subscriber of a standard durable
+	Durables int // how many consume; 1
+	Prefetch int // messages that a subscriber holds unacknowledged; the durable's own limit
+	Matchers int // durables that share the messages out among them by a field
+	Clusters int // each with a publisher of its own; 1
+
+	Warmup, Duration time.Duration // 2 s and 5 s; a negative Warmup is none
+	Count            int           // instead of Duration: messages, besides a twentieth to warm up
+	Backlog          int           // messages: to drain, or that may be unconsumed in a stream; 100,000 there
+
+	// Connect makes a client; Run closes it.
+	Connect func(ctx context.Context, name string) (*client.Client, error)
+	// Usage returns what the servers have used so far. It may be nil.
+	Usage func() (Usage, error)
+	// Servers are what scenarios kill and start again. Others do not need them.
+	Servers *Servers
+	// Progress is told about once a second how it goes. It may be nil.
+	Progress func(Progress)
 }
 
-func (p *Publish) open(ctx context.Context, i int) (*load, error) {
-	c, err := p.Connect(ctx, fmt.Sprintf("bench-%d", i+1))
-	if err != nil {
+// Progress is how a run goes.
+type Progress struct {
+	Phase      string
+	Elapsed    time.Duration // of the phase
+	Messages   int64         // of the phase
+	MsgsPerSec float64       // since the last Progress
+}
+
+// A scenario is one kind of load.
+type scenario struct {
+	about string
+	times bool // bodies carry the time, so that receiving is timed
+	kills bool // needs Servers
+	run   func(*run) (*Figures, error)
+}
+
+// Scenarios returns the names that Run knows, sorted.
+func Scenarios() []string { return slices.Sorted(maps.Keys(scenarios())) }
+
+// About says in one line what a scenario does.
+func About(name string) string { return scenarios()[name].about }
+
+// Run connects, puts the load on the servers, and returns what it measured. It
+// ends early, with an error, when ctx ends, a message is refused or what came
+// back is not what was sent.
+func Run(ctx context.Context, l Load) (*Figures, error) {
+	if err := l.Validate(); err != nil {
 		return nil, err
 	}
-	l := &load{client: c, times: newTimes(), message: &message.Message{Body: make([]byte, p.Size)}}
-	// Bodies are not all zeros: nothing on the way is to gain from that.
-	for k := range l.message.Body {
-		l.message.Body[k] = byte(k*31 + i)
+	l = l.withDefaults()
+	r := newRun(ctx, l)
+	defer r.close()
+	f, err := scenarios()[l.Scenario].run(r)
+	if cause := context.Cause(r.ctx); cause != nil {
+		return nil, fmt.Errorf("bench: %s: %w", l.Scenario, cause)
 	}
-	l.pub, err = c.Publisher(ctx, p.Endpoint,
-		client.WithBatchTarget(p.Batch), client.WithWindow(p.Window, max(client.DefaultWindowBytes, p.Window*p.Batch)))
 	if err != nil {
-		l.close()
-		return nil, err
+		return nil, fmt.Errorf("bench: %s: %w", l.Scenario, err)
 	}
-	return l, nil
+	return f, nil
 }
 
-func (l *load) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	_ = l.client.Close(ctx) // all outcomes are known
+// Validate says everything that is out of range.
+func (l Load) Validate() error {
+	s, known := scenarios()[l.Scenario]
+	if !known {
+		return fmt.Errorf("there is no scenario %q; there are: %s", l.Scenario, strings.Join(Scenarios(), ", "))
+	}
+	l = l.withDefaults()
+	var errs []error
+	check := func(name string, value, low, high int) {
+		if value < low || value > high {
+			errs = append(errs, fmt.Errorf("%s %d: it must be %d to %d", name, value, low, high))
+		}
+	}
+	if s.times {
+		check("size", l.Size, stampSize, MaxSize)
+	} else {
+		check("size", l.Size, 0, MaxSize)
+	}
+	check("count", l.Count, 0, 1<<40)
+	check("publishers", l.Publishers, 1, MaxPublishers)
+	check("window", l.Window, 1, client.MaxWindowBatches)
+	check("batch", l.Batch, 1, message.MaxBatchSize)
+	check("together", l.Together, 0, message.MaxBatchMessages)
+	check("rate", l.Rate, 1, 10_000_000)
+	check("workers", l.Workers, 0, 1024)
+	check("durables", l.Durables, 1, 1024)
+	check("matchers", l.Matchers, 0, 10_000)
+	check("clusters", l.Clusters, 1, 1024)
+	check("prefetch", l.Prefetch, 0, 1<<20)
+	check("backlog", l.Backlog, 0, maxBacklog)
+	if l.Workers > 1 && l.Durables > 1 {
+		errs = append(errs, fmt.Errorf("workers %d, durables %d: workers share one durable", l.Workers, l.Durables))
+	}
+	if l.Together > 0 && l.Together*(l.Size+64) > message.MaxBatchSize && l.Together > 1 {
+		errs = append(errs, fmt.Errorf("together %d: so many messages of %d bytes are more than a batch may have; the limit is %d bytes",
+			l.Together, l.Size, message.MaxBatchSize))
+	}
+	if l.Duration < 0 || l.Duration > 24*time.Hour || l.Warmup > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("warm-up %v, duration %v: they must be 0 to 24 hours", l.Warmup, l.Duration))
+	}
+	if s.kills && l.Servers == nil {
+		errs = append(errs, fmt.Errorf("scenario %s kills servers: it needs servers of its own", l.Scenario))
+	}
+	return errors.Join(errs...)
 }
 
-// oneByOne publishes n messages, each after the one before is confirmed.
-func (l *load) oneByOne(ctx context.Context, n int) error {
-	for range n {
-		began := time.Now()
-		r, err := l.pub.Publish(ctx, l.message)
-		if err != nil {
-			return err
+func (l Load) withDefaults() Load {
+	set := func(value *int, unless int) {
+		if *value == 0 {
+			*value = unless
 		}
-		if err := l.times.RecordValue(time.Since(began).Microseconds()); err != nil {
-			return err
-		}
-		l.receipt = r
 	}
-	return nil
+	set(&l.Publishers, 1)
+	set(&l.Window, client.DefaultWindowBatches)
+	set(&l.Batch, client.DefaultBatchTarget)
+	set(&l.Rate, DefaultRate)
+	set(&l.Durables, 1)
+	set(&l.Clusters, 1)
+	if l.Endpoint == "" {
+		l.Endpoint = DefaultEndpoint
+		if l.Workers > 0 {
+			l.Endpoint = SharedEndpoint
+		}
+	}
+	if l.Duration == 0 {
+		l.Duration = DefaultDuration
+	}
+	if l.Warmup == 0 {
+		l.Warmup = DefaultWarmup
+	}
+	l.Warmup = max(0, l.Warmup)
+	return l
 }
 
-type sample struct {
-	began  time.Time
-	future client.Future
-}
-
-// stream publishes n messages as the window allows, and measures some.
-func (l *load) stream(ctx context.Context, n int) error {
-	samples := make(chan sample, sampling)
-	measured := make(chan error, 1)
-	go func() { measured <- l.measure(ctx, samples) }()
-	for i := range n {
-		if i%sampleEvery != 0 && i != n-1 {
-			l.pub.PublishAsync(ctx, l.message) // Flush says if one failed
-			continue
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		s := sample{began: time.Now()}
-		s.future = l.pub.PublishAsync(ctx, l.message)
-		samples <- s
+// backlog is how many messages are put aside where none are named: a million,
+// or what 256 MiB hold.
+func (l *Load) backlog() int {
+	if l.Backlog > 0 {
+		return l.Backlog
 	}
-	close(samples)
-	err := l.pub.Flush(ctx)
-	if e := <-measured; e != nil {
-		return e
-	}
-	return err
-}
-
-// measure waits for futures in their order. It reads samples to the end.
-func (l *load) measure(ctx context.Context, samples <-chan sample) error {
-	var first error
-	for s := range samples {
-		if first != nil {
-			continue
-		}
-		r, err := s.future.Wait(ctx)
-		if err == nil {
-			l.receipt = r
-			err = l.times.RecordValue(time.Since(s.began).Microseconds())
-		}
-		first = err
-	}
-	return first
+	return max(100, min(1_000_000, defaultBacklogBytes/max(1, l.Size)))
 }

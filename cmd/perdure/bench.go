@@ -14,25 +14,9 @@ import (
 	"github.com/perdure/perdure/client"
 )
 
-const benchRealm = `realm: bench
-clusters:
-  - name: bench
-    durability: %s
-    services:
-      - {name: bench-1, server: s1}
-      - {name: bench-2, server: s2}
-      - {name: bench-3, server: s3}
-    stores:
-      - name: bench
-        durables:
-          - {name: keep, type: standard}
-endpoints:
-  - {name: bench, store: bench, default_durable: keep}
-`
-
 // benchOptions are the flags of `perdure bench publish`.
 type benchOptions struct {
-	load       bench.Publish
+	load       bench.Load
 	durability string
 	connect    string
 	timeout    time.Duration
@@ -50,7 +34,7 @@ func (p *program) benchCommand() *cobra.Command {
 }
 
 func (p *program) benchPublishCommand() *cobra.Command {
-	var o benchOptions
+	o := benchOptions{load: bench.Load{Scenario: "publish"}}
 	cmd := &cobra.Command{
 		Use:   "publish",
 		Short: "Publish equal messages as fast as they are confirmed",
@@ -108,69 +92,30 @@ func (p *program) benchPublishCommand() *cobra.Command {
 }
 
 // bench runs the load, on servers of its own unless there are some.
-func (p *program) bench(ctx context.Context, o benchOptions) (r *bench.Result, err error) {
-	addresses := o.connect
-	if addresses == "" {
-		dir, err := os.MkdirTemp(o.dir, "perdure-bench-")
-		if err != nil {
-			return nil, err
-		}
-		fleet, stop, err := p.benchServers(ctx, o, dir)
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		defer stop()
-		if err != nil {
-			return nil, err
-		}
-		addresses, o.load.CPU = fleet.connect(), fleet.cpu
-	}
+func (p *program) bench(ctx context.Context, o benchOptions) (f *bench.Figures, err error) {
 	o.load.Connect = func(ctx context.Context, name string) (*client.Client, error) {
-		return client.Connect(ctx, addresses, client.WithName(name),
+		return client.Connect(ctx, o.connect, client.WithName(name),
 			client.WithConnectTimeout(o.timeout), client.WithRetry(o.timeout))
+	}
+	if o.connect == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		servers, err := bench.StartServers(ctx, self, 3, o.durability, bench.ServerOptions{Dir: o.dir})
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, servers.Stop()) }()
+		o.load.Connect, o.load.Usage, o.load.Servers = servers.Connect, servers.Usage, servers
 	}
 	if isTerminal(p.stderr) {
 		fmt.Fprintf(p.stderr, "perdure: publishing %s messages of %d bytes\n", grouped(o.load.Count), o.load.Size)
 	}
-	return o.load.Run(ctx)
+	return bench.Run(ctx, o.load)
 }
 
-// benchServers starts three servers and gives them their realm. stop ends them.
-func (p *program) benchServers(ctx context.Context, o benchOptions, dir string) (f *fleet, stop func(), err error) {
-	stop = func() {}
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, stop, err
-	}
-	f, err = p.newFleet(dir, 3, ports)
-	if err != nil {
-		return nil, stop, err
-	}
-	stop = f.kill
-	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
-	defer cancel()
-	if err := f.startAll(ctx); err != nil {
-		return nil, stop, err
-	}
-	c, err := client.Connect(ctx, f.connect())
-	if err != nil {
-		return nil, stop, err
-	}
-	defer closeClient(c)
-	_, err = c.Admin().ApplyRealm(ctx, fmt.Appendf(nil, benchRealm, o.durability), "the realm of the bench")
-	return f, stop, err
-}
-
-// cpu returns the processor time of all servers that run.
-func (f *fleet) cpu() (time.Duration, error) {
-	var pids []int
-	for _, n := range f.nodes {
-		if state, pid := n.state(); state != nodeStopped {
-			pids = append(pids, pid)
-		}
-	}
-	return bench.ProcessCPU(pids...)
-}
-
-func (p *program) printBench(r *bench.Result) {
+func (p *program) printBench(r *bench.Figures) {
 	cpu := "-"
 	if r.ServersCPU > 0 {
 		cpu = fmt.Sprintf("%.2f s", r.ServersCPU)

@@ -1,0 +1,144 @@
+package bench
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/perdure/perdure/client"
+)
+
+// fetched is how many messages a subscriber takes at once.
+const fetched = 256
+
+// group is a durable and its subscribers.
+type group struct {
+	r        *run
+	durable  string
+	workers  []*worker
+	stop     context.CancelFunc
+	ctx      context.Context
+	received atomic.Int64 // messages, acknowledged right after
+	repeated atomic.Int64 // of them, may have been delivered before
+	want     atomic.Int64 // where done is closed; 0 is nowhere
+	done     chan struct{}
+	finished sync.Once
+}
+
+// worker is one subscriber.
+type worker struct {
+	sub   *client.Subscription
+	times *hdrhistogram.Histogram // publish to receive
+}
+
+// consume subscribes a durable, the endpoint's default if it has no name, with
+// some subscribers, each with a client of its own.
+func (r *run) consume(endpoint, durable string, workers int) (*group, error) {
+	g := &group{r: r, durable: durable, done: make(chan struct{})}
+	g.ctx, g.stop = context.WithCancel(r.ctx)
+	r.groups = append(r.groups, g)
+	for i := range workers {
+		c, err := r.connect(fmt.Sprintf("bench-subscriber-%d-%d", len(r.groups), i+1))
+		if err != nil {
+			return nil, err
+		}
+		var options []client.SubscribeOption
+		if durable != "" {
+			options = append(options, client.Durable(durable))
+		}
+		if r.load.Prefetch > 0 {
+			options = append(options, client.Prefetch(r.load.Prefetch))
+		}
+		s, err := c.Subscribe(r.ctx, endpoint, options...)
+		if err != nil {
+			return nil, err
+		}
+		g.workers = append(g.workers, &worker{sub: s, times: newTimes()})
+	}
+	return g, nil
+}
+
+// consumeAll subscribes the load's durables.
+func (r *run) consumeAll() error {
+	if r.load.Workers > 0 {
+		_, err := r.consume(r.load.Endpoint, "", r.load.Workers)
+		return err
+	}
+	for i := range r.load.Durables {
+		durable := ""
+		if i > 0 {
+			durable = numbered(standardDurable, i)
+		}
+		if _, err := r.consume(r.load.Endpoint, durable, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start lets all subscribers of all durables receive and acknowledge. stamped
+// says that bodies begin with the time of publishing, which is looked at in
+// every, or only in some messages.
+func (r *run) start(stamped, every bool) {
+	for _, g := range r.groups {
+		for _, w := range g.workers {
+			r.consuming.Go(func() {
+				if err := g.work(w, stamped, every); err != nil {
+					r.fail(fmt.Errorf("subscriber of %s: %w", w.sub.Durable(), err))
+				}
+			})
+		}
+	}
+}
+
+// work is one subscriber, until the group stops.
+func (g *group) work(w *worker, stamped, every bool) error {
+	for {
+		list, err := w.sub.Fetch(g.ctx, fetched)
+		now := time.Now()
+		switch {
+		case err == nil:
+		case g.ctx.Err() != nil, errors.Is(err, client.ErrClosed):
+			return nil
+		default:
+			return err
+		}
+		measuring := stamped && g.r.measuring.Load()
+		for i, d := range list {
+			body := d.Body()
+			if len(body) != g.r.load.Size {
+				return fmt.Errorf("message %v has a body of %d bytes, not %d; is the endpoint used by others?", d.ID(), len(body), g.r.load.Size)
+			}
+			if measuring && (every || i == 0) {
+				record(w.times, now.Sub(g.r.base)-time.Duration(binary.LittleEndian.Uint64(body)))
+			}
+			if d.DeliveryCount() > 0 {
+				g.repeated.Add(1)
+			}
+			if err := d.Ack(); err != nil {
+				return err
+			}
+		}
+		n := g.received.Add(int64(len(list)))
+		if want := g.want.Load(); want > 0 && n >= want {
+			g.finished.Do(func() { close(g.done) })
+		}
+	}
+}
+
+// consumed returns how far the slowest durable is.
+func (r *run) consumed() int64 {
+	least := int64(0)
+	for i, g := range r.groups {
+		if n := g.received.Load(); i == 0 || n < least {
+			least = n
+		}
+	}
+	return least
+}
