@@ -265,3 +265,26 @@ func TestSilentClients(t *testing.T) {
 	n.mustPublisher("flights").stored(1, 1, bodies("a"))
 	n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Process: 5}).receive(1)
 }
+
+// A heartbeat that goes out just when silence is judged is no proof that the
+// client does not read.
+func TestASendThatHasJustBegunIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPulse(time.Second, 5*time.Second)
+		p.full.Store(true)
+		time.Sleep(time.Minute)
+		err := p.send(func() error {
+			if got := p.silence(); got != 0 {
+				t.Errorf("silent for %v when the send began", got)
+			}
+			time.Sleep(2 * time.Second)
+			if got := p.silence(); got != 2*time.Second {
+				t.Errorf("silent for %v after 2 s of waiting for the client", got)
+			}
+			return nil
+		})
+		if got := p.silence(); err != nil || got != 0 {
+			t.Errorf("silent for %v, %v", got, err)
+		}
+	})
+}

@@ -85,7 +85,7 @@ type pulse struct {
 	heard              atomic.Int64 // nanoseconds after began
 	held               atomic.Bool  // the reader waits for this server
 	full               atomic.Bool  // the reader waits for answers to go out
-	sending            atomic.Bool
+	sending            atomic.Int64 // since when, nanoseconds after began; 0 is not
 }
 
 func newPulse(heartbeat, timeout time.Duration) *pulse {
@@ -133,11 +133,26 @@ func (p *pulse) settled(ctx context.Context, w window) error {
 
 // silence returns how long nothing came although this server listened.
 func (p *pulse) silence() time.Duration {
-	if p.held.Load() || p.full.Load() && !p.sending.Load() {
+	since := p.heard.Load()
+	switch sending := p.sending.Load(); {
+	case p.held.Load(), p.full.Load() && sending == 0:
 		p.beat()
 		return 0
+	case p.full.Load():
+		// What it does not read it can have begun not to read only now.
+		since = max(since, sending)
 	}
-	return time.Since(p.began) - time.Duration(p.heard.Load())
+	return time.Since(p.began) - time.Duration(since)
+}
+
+// send runs f, which sends and so may wait for the client.
+func (p *pulse) send(f func() error) error {
+	p.sending.Store(max(1, int64(time.Since(p.began))))
+	err := f()
+	if err == nil {
+		p.sending.Store(0)
+	}
+	return err
 }
 
 // receive runs f, the receiving half of a stream, and ends the stream with what
@@ -194,11 +209,9 @@ func transmit[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T)
 			return context.Cause(ctx)
 		case <-beat.C:
 			if quiet {
-				p.sending.Store(true)
-				if err := idle(); err != nil {
+				if err := p.send(idle); err != nil {
 					return err
 				}
-				p.sending.Store(false)
 			}
 			quiet = true
 			continue
@@ -207,11 +220,9 @@ func transmit[T any](ctx context.Context, o *outbox[T], p *pulse, send func([]T)
 		var end error
 		if items, end = o.take(items); len(items) > 0 {
 			quiet = false
-			p.sending.Store(true)
-			if err := send(items); err != nil {
+			if err := p.send(func() error { return send(items) }); err != nil {
 				return err
 			}
-			p.sending.Store(false)
 		}
 		if end != nil {
 			return end
