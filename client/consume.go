@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // Handler processes one message. It is called by the goroutines of Consume.
@@ -15,8 +16,9 @@ type Handler func(ctx context.Context, d Delivery) error
 type ConsumeOption interface{ applyConsume(*consumeConfig) }
 
 type consumeConfig struct {
-	workers int
-	failed  func(Delivery, error)
+	workers     int
+	failed      func(Delivery, error)
+	first, most time.Duration // of the pauses between tries
 }
 
 type consumeOption func(*consumeConfig)
@@ -35,6 +37,23 @@ func OnFailure(report func(d Delivery, err error)) ConsumeOption {
 	return consumeOption(func(c *consumeConfig) { c.failed = report })
 }
 
+// Backoff sets how long a message whose handler failed stays away: first after
+// the first failure, twice as long after each further one, at most most. 100 ms
+// and 30 s unless set; 0 and 0 give it back at once. Other messages of the durable
+// go on meanwhile.
+func Backoff(first, most time.Duration) ConsumeOption {
+	return consumeOption(func(c *consumeConfig) { c.first, c.most = first, most })
+}
+
+// delay returns how long a message stays away that failed so often before.
+func (c *consumeConfig) delay(failed int) time.Duration {
+	d := c.first
+	for ; failed > 0 && d < c.most; failed-- {
+		d *= 2
+	}
+	return min(d, c.most)
+}
+
 // PanicError is what a handler panicked with.
 type PanicError struct {
 	Value any
@@ -45,17 +64,20 @@ type PanicError struct {
 func (e *PanicError) Error() string { return fmt.Sprintf("client: handler panicked: %v", e.Value) }
 
 // Consume calls handle for each message until ctx or the subscription ends. A
-// message is acknowledged when its handler returned nil, and given back when it
-// returned an error or panicked, unless the handler has settled it itself. When
-// Consume returns, all handlers have. It returns why it ended; nil after Drain
-// or Close.
+// message is acknowledged when its handler returned nil, and given back, to come
+// again later, when it returned an error or panicked, unless the handler has
+// settled it itself. When Consume returns, all handlers have. It returns why it
+// ended; nil after Drain or Close.
 func (s *Subscription) Consume(ctx context.Context, handle Handler, opts ...ConsumeOption) error {
-	cfg := consumeConfig{workers: 1, failed: func(Delivery, error) {}}
+	cfg := consumeConfig{workers: 1, failed: func(Delivery, error) {}, first: 100 * time.Millisecond, most: 30 * time.Second}
 	for _, o := range opts {
 		o.applyConsume(&cfg)
 	}
 	if cfg.workers < 1 {
 		return refusal(ErrInvalidArgument, nil, "%d workers: there must be at least 1", cfg.workers)
+	}
+	if cfg.first < 0 || cfg.most < cfg.first {
+		return refusal(ErrInvalidArgument, nil, "backoff from %v to %v: the first must not be negative, nor above the most", cfg.first, cfg.most)
 	}
 	errs := make(chan error, cfg.workers) // one each, so that none blocks
 	var workers sync.WaitGroup
@@ -77,9 +99,10 @@ func (s *Subscription) work(ctx context.Context, handle Handler, cfg *consumeCon
 			return err
 		}
 		if err := protect(ctx, handle, d); err != nil {
-			s.c.cfg.log.Warn("handler failed", "endpoint", s.endpoint, "id", d.ID().String(), "count", d.DeliveryCount(), "err", err)
+			delay := cfg.delay(d.EndedDeliveries())
+			s.c.cfg.log.Warn("handler failed", "endpoint", s.endpoint, "id", d.ID().String(), "count", d.DeliveryCount(), "again_after", delay, "err", err)
 			cfg.failed(d, err)
-			_ = d.Nack() // fails only when the subscription has ended: Receive says so
+			_ = d.NackAfter(delay) // fails only when the subscription has ended: Receive says so
 			continue
 		}
 		_ = d.Ack() // as above

@@ -156,11 +156,10 @@ func ExampleSubscription_Consume() {
 		}
 	})
 	err = s.Consume(ctx, func(ctx context.Context, d client.Delivery) error {
-		if d.DeliveryCount() > 5 {
-			log.Printf("giving up on %v", d.ID())
-			return nil // acknowledges it
+		if d.EndedDeliveries() > 5 { // DeliveryCount also counts what a dead server may have done
+			return park(ctx, d) // somewhere safe: once this returns nil, the message is gone
 		}
-		return process(ctx, d.Body()) // an error gives it back
+		return process(ctx, d.Body()) // an error gives it back, later each time
 	}, client.Workers(4))
 	if err != nil {
 		log.Fatal(err)
@@ -168,6 +167,8 @@ func ExampleSubscription_Consume() {
 }
 
 func process(context.Context, []byte) error { return nil }
+
+func park(context.Context, client.Delivery) error { return nil }
 
 func ExampleAdmin_ApplyRealm() {
 	ctx := context.Background()

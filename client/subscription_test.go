@@ -380,7 +380,7 @@ func TestConsume(t *testing.T) {
 					panic("nine")
 				}
 				return nil
-			}, client.Workers(4), client.OnFailure(func(_ client.Delivery, err error) {
+			}, client.Workers(4), client.Backoff(0, 0), client.OnFailure(func(_ client.Delivery, err error) {
 				failures.Add(1)
 				var p *client.PanicError
 				if errors.As(err, &p) {
@@ -403,7 +403,46 @@ func TestConsume(t *testing.T) {
 		if err := s.Consume(t.Context(), nil, client.Workers(0)); !errors.Is(err, client.ErrInvalidArgument) {
 			t.Errorf("no workers: %v", err)
 		}
+		if err := s.Consume(t.Context(), nil, client.Backoff(2, 1)); !errors.Is(err, client.ErrInvalidArgument) {
+			t.Errorf("a backoff that falls: %v", err)
+		}
 	})
+}
+
+// A message whose handler keeps failing comes ever more rarely.
+func TestConsumeBacksOff(t *testing.T) {
+	for _, tt := range []struct {
+		opts []client.ConsumeOption
+		want []uint64
+	}{
+		{nil, []uint64{100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000}},
+		{[]client.ConsumeOption{client.Backoff(time.Second, 3*time.Second)}, []uint64{1000, 2000, 3000, 3000}},
+	} {
+		inWorld(t, func(t *testing.T, w *world) {
+			c := w.connect()
+			defer closeAll(t, c)
+			w.durable.add("poison")
+			s := subscribe(t, c)
+			ended := make(chan error, 1)
+			go func() {
+				ended <- s.Consume(context.Background(), func(context.Context, client.Delivery) error { return errors.New("no") }, tt.opts...)
+			}()
+			for i, want := range tt.want {
+				time.Sleep(time.Second)
+				synctest.Wait()
+				w.durable.change(func() {
+					if got := w.durable.delayed[1]; got != want {
+						t.Errorf("failure %d: away for %d ms, want %d", i+1, got, want)
+					}
+					w.durable.delayed[1] = 0
+				})
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			<-ended
+		})
+	}
 }
 
 func TestConsumeSaysWhyItEnds(t *testing.T) {
