@@ -36,12 +36,13 @@ type feed struct {
 	number    int
 	pub       *client.Publisher
 	message   *message.Message
-	stamped   bool                        // bodies begin with the time of publishing
-	hold      func(context.Context) error // waits while too much is unconsumed; may be nil
-	prepare   func(*message.Message, int) // changes a message before it is published; may be nil
-	confirmed atomic.Int64                // messages
-	times     *hdrhistogram.Histogram     // publish to confirmation
-	receipt   client.Receipt              // one of them
+	stamped   bool                                               // bodies begin with the time of publishing
+	hold      func(context.Context) error                        // waits while too much is unconsumed; may be nil
+	prepare   func(*message.Message, int)                        // changes a message before it is published; may be nil
+	noted     func(receipt client.Receipt, began, now time.Time) // is told of confirmations one by one; may be nil
+	confirmed atomic.Int64                                       // messages
+	times     *hdrhistogram.Histogram                            // publish to confirmation
+	receipt   client.Receipt                                     // one of them
 }
 
 // feedTo adds a publisher to an endpoint.
@@ -136,8 +137,12 @@ func (f *feed) stamp(t time.Time) {
 
 // note writes down a confirmation of n messages.
 func (f *feed) note(began time.Time, n int, receipt client.Receipt) {
+	now := time.Now()
 	if f.r.measuring.Load() {
-		record(f.times, time.Since(began))
+		record(f.times, now.Sub(began))
+	}
+	if f.noted != nil {
+		f.noted(receipt, began, now)
 	}
 	f.receipt = receipt
 	f.confirmed.Add(int64(n))

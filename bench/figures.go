@@ -77,8 +77,7 @@ type moment struct {
 	clients  time.Duration
 }
 
-// rates fills in what follows from two moments. copies is how often each message
-// was counted as moved: per message means per one of them.
+// rates fills in what follows from two moments.
 func (f *Figures) rates(from, to moment) {
 	seconds := to.at.Sub(from.at).Seconds()
 	f.Messages = to.messages - from.messages
@@ -88,7 +87,9 @@ func (f *Figures) rates(from, to moment) {
 	millions := float64(f.Messages) / 1e6
 	f.ServersCPU = rounded(ratio((to.servers.CPU - from.servers.CPU).Seconds(), millions))
 	f.ClientsCPU = rounded(ratio((to.clients - from.clients).Seconds(), millions))
-	payload := float64(f.Messages) * float64(f.Size) * float64(to.servers.Servers)
+	// Where a server was killed, or started, it has written all the same.
+	servers := max(from.servers.Servers, to.servers.Servers)
+	payload := float64(f.Messages) * float64(f.Size) * float64(servers)
 	f.WrittenPerByte = rounded(ratio(float64(to.servers.Written-from.servers.Written), payload))
 }
 

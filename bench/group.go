@@ -24,9 +24,10 @@ type group struct {
 	workers  []*worker
 	stop     context.CancelFunc
 	ctx      context.Context
-	received atomic.Int64 // messages, acknowledged right after
-	repeated atomic.Int64 // of them, may have been delivered before
-	want     atomic.Int64 // where done is closed; 0 is nowhere
+	look     func(client.Delivery, []byte) error // sees each message; may be nil
+	received atomic.Int64                        // messages, acknowledged right after
+	repeated atomic.Int64                        // of them, may have been delivered before
+	want     atomic.Int64                        // where done is closed; 0 is nowhere
 	done     chan struct{}
 	finished sync.Once
 }
@@ -117,6 +118,11 @@ func (g *group) work(w *worker, stamped, every bool) error {
 			}
 			if measuring && (every || i == 0) {
 				record(w.times, now.Sub(g.r.base)-time.Duration(binary.LittleEndian.Uint64(body)))
+			}
+			if g.look != nil {
+				if err := g.look(d, body); err != nil {
+					return err
+				}
 			}
 			if d.DeliveryCount() > 0 {
 				g.repeated.Add(1)

@@ -54,6 +54,8 @@ type Load struct {
 	Count            int           // instead of Duration: messages, besides a twentieth to warm up
 	Backlog          int           // messages: to drain, or that may be unconsumed in a stream; 100,000 there
 
+	Kills int // of leaders, in failover; 3
+
 	// Connect makes a client; Run closes it.
 	Connect func(ctx context.Context, name string) (*client.Client, error)
 	// Usage returns what the servers have used so far. It may be nil.
@@ -135,6 +137,7 @@ func (l Load) Validate() error {
 	check("matchers", l.Matchers, 0, 10_000)
 	check("clusters", l.Clusters, 1, 1024)
 	check("prefetch", l.Prefetch, 0, 1<<20)
+	check("kills", l.Kills, 1, 1000)
 	check("backlog", l.Backlog, 0, maxBacklog)
 	if l.Workers > 1 && l.Durables > 1 {
 		errs = append(errs, fmt.Errorf("workers %d, durables %d: workers share one durable", l.Workers, l.Durables))
@@ -164,6 +167,7 @@ func (l Load) withDefaults() Load {
 	set(&l.Rate, DefaultRate)
 	set(&l.Durables, 1)
 	set(&l.Clusters, 1)
+	set(&l.Kills, 3)
 	if l.Endpoint == "" {
 		l.Endpoint = DefaultEndpoint
 		if l.Workers > 0 {
@@ -178,6 +182,15 @@ func (l Load) withDefaults() Load {
 	}
 	l.Warmup = max(0, l.Warmup)
 	return l
+}
+
+// Realm returns what servers must hold for the load.
+func (l Load) Realm(durability string, servers int) Realm {
+	r := Realm{Durability: durability, Servers: servers, Clusters: l.Clusters, Durables: l.Durables}
+	if l.Scenario == "match" {
+		r.Matchers = max(1, l.Matchers)
+	}
+	return r
 }
 
 // backlog is how many messages are put aside where none are named: a million,

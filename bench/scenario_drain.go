@@ -56,9 +56,14 @@ func (r *run) fill(backlog int) error {
 	if err := r.feedAll(); err != nil {
 		return err
 	}
-	r.enter("fill", r.confirmed)
+	return r.publishMore("fill", backlog)
+}
+
+// publishMore publishes count messages with the publishers that there are.
+func (r *run) publishMore(phase string, count int) error {
+	r.enter(phase, r.confirmed)
 	r.publish(func(f *feed, ctx context.Context) error {
-		return f.stream(ctx, share(backlog, len(r.feeds), f.number-1))
+		return f.stream(ctx, share(count, len(r.feeds), f.number-1))
 	})
 	r.publishing.Wait()
 	return context.Cause(r.ctx)

@@ -4,9 +4,18 @@ package bench
 // may ask for each other.
 func scenarios() map[string]scenario {
 	return map[string]scenario{
-		"publish": {about: "publish as fast as is confirmed", run: publish},
-		"stream":  {about: "publish and consume together, closed loop", times: true, run: stream},
-		"latency": {about: "publish and consume at a fixed rate, open loop", times: true, run: latency},
-		"drain":   {about: "consume and acknowledge a backlog", run: drain},
+		"publish":   {about: "Publish equal messages as fast as they are confirmed", run: publish},
+		"stream":    {about: "Publish and consume together, closed loop", times: true, run: stream},
+		"latency":   {about: "Publish and consume at a fixed rate, open loop", times: true, run: latency},
+		"drain":     {about: "Consume and acknowledge a backlog", run: drain},
+		"subscribe": {about: "Consume and acknowledge a backlog", run: drain},
+		"fanout":    {about: "Publish to durables that all consume everything", times: true, run: fanout},
+		"match":     {about: "Publish to durables that share messages out by a field", run: match},
+		"clusters":  {about: "Publish to several clusters at once", run: clusters},
+		"idle":      {about: "Do nothing, with several clusters", run: idle},
+		"backlog":   {about: "Publish while many messages are pending", run: backlog},
+		"failover":  {about: "Kill the leader under load", times: true, kills: true, run: failover},
+		"recover":   {about: "Restart all servers, and let a follower catch up", kills: true, run: recovery},
+		"replicate": {about: "Publish, and see how far followers are behind", run: replicate},
 	}
 }

@@ -1,0 +1,60 @@
+package bench
+
+import (
+	"context"
+	"errors"
+)
+
+// clusters publishes to several clusters at once, each with publishers of its
+// own. Nobody is attached.
+func clusters(r *run) (*Figures, error) {
+	for i := range r.load.Clusters {
+		for range r.load.Publishers {
+			if _, err := r.feedTo(numbered(r.load.Endpoint, i)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	send := r.sender()
+	r.publish(func(f *feed, ctx context.Context) error { return send(f, ctx, untilOver) })
+	f, err := r.window(r.confirmed)
+	if err != nil {
+		return nil, err
+	}
+	f.Clusters = r.load.Clusters
+	return r.finish(f)
+}
+
+// idle does nothing, and says what servers with clusters spend on that.
+func idle(r *run) (*Figures, error) {
+	if r.load.Usage == nil {
+		return nil, errors.New("it needs servers of its own, to see what they use")
+	}
+	none := func() int64 { return 0 }
+	r.enter("settle", none)
+	if err := r.sleep(r.load.Warmup); err != nil {
+		return nil, err
+	}
+	from, err := r.now(nil)
+	if err != nil {
+		return nil, err
+	}
+	r.enter("idle", none)
+	if err := r.sleep(r.load.Duration); err != nil {
+		return nil, err
+	}
+	to, err := r.now(nil)
+	if err != nil {
+		return nil, err
+	}
+	f := r.figures(from, to)
+	f.Clusters = r.load.Clusters
+	f.More = map[string]float64{"cores_per_server": cores(from, to)}
+	return f, nil
+}
+
+// cores is how many processors one server kept busy between two moments.
+func cores(from, to moment) float64 {
+	used := (to.servers.CPU - from.servers.CPU).Seconds()
+	return rounded(ratio(used, to.at.Sub(from.at).Seconds()*float64(to.servers.Servers)))
+}

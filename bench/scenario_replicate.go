@@ -1,0 +1,128 @@
+package bench
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/perdure/perdure/client"
+)
+
+// lagPoll is how often servers are asked how far they are.
+const lagPoll = 10 * time.Millisecond
+
+// replicate publishes as fast as is confirmed and watches the followers: entries
+// and bytes that reach a majority, and how far the others are behind the leader.
+func replicate(r *run) (*Figures, error) {
+	if err := r.feedAll(); err != nil {
+		return nil, err
+	}
+	c, err := r.connect("bench-status")
+	if err != nil {
+		return nil, err
+	}
+	send := r.sender()
+	r.publish(func(f *feed, ctx context.Context) error { return send(f, ctx, untilOver) })
+	w := &lagWatch{r: r, admin: c.Admin()}
+	ctx, cancel := context.WithCancel(r.ctx)
+	defer cancel()
+	var watching sync.WaitGroup
+	watching.Go(func() { w.watch(ctx) })
+	f, err := r.window(r.confirmed)
+	cancel()
+	watching.Wait()
+	if err != nil {
+		return nil, err
+	}
+	f.More = w.more()
+	return r.finish(f)
+}
+
+// lagWatch notes how many entries followers are behind.
+type lagWatch struct {
+	r           *run
+	admin       *client.Admin
+	lags        []uint64 // of each follower at each look
+	first, last uint64   // commit of the leader
+	voters      int
+	began, now  time.Time
+}
+
+func (w *lagWatch) watch(ctx context.Context) {
+	tick := time.NewTicker(lagPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s, err := w.admin.Status(ctx)
+		if err != nil || !w.r.measuring.Load() {
+			continue // the run says what is wrong
+		}
+		if c := clusterOf(s, w.r.load.Endpoint); c != nil {
+			w.note(c, time.Now())
+		}
+	}
+}
+
+// note takes one look. The servers were asked one after another, so a follower
+// that answered later than the leader may be ahead of it: that is no lag.
+func (w *lagWatch) note(c *client.ClusterStatus, now time.Time) {
+	var leader uint64
+	for _, s := range c.Services {
+		if s.Server == c.Leader {
+			leader = s.LastIndex
+			if w.first == 0 {
+				w.first, w.began = s.Commit, now
+			}
+			w.last, w.now = s.Commit, now
+		}
+	}
+	w.voters = len(c.Services)
+	for _, s := range c.Services {
+		if s.Server != c.Leader && s.LastIndex > 0 {
+			w.lags = append(w.lags, leader-min(leader, s.LastIndex))
+		}
+	}
+}
+
+// more returns what was seen.
+func (w *lagWatch) more() map[string]float64 {
+	entries := ratio(float64(w.last-w.first), w.now.Sub(w.began).Seconds())
+	slices.Sort(w.lags)
+	m := map[string]float64{
+		"voters": float64(w.voters), "entries_per_s": rounded(entries),
+		"lag_p50_entries": float64(quantile(w.lags, 0.50)), "lag_p99_entries": float64(quantile(w.lags, 0.99)),
+		"lag_looks": float64(len(w.lags)),
+	}
+	// At the rate of the run, what is missing takes so long to come.
+	m["lag_p99_ms"] = rounded(1000 * ratio(m["lag_p99_entries"], entries))
+	return m
+}
+
+// quantile returns the value below which q of a sorted list lies; 0 of none.
+func quantile(sorted []uint64, q float64) uint64 {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+// clusterOf finds the cluster that holds the store of an endpoint of the bench,
+// which have the same name; else the only one that has stores.
+func clusterOf(s *client.Status, endpoint string) *client.ClusterStatus {
+	var only *client.ClusterStatus
+	for i := range s.Clusters {
+		c := &s.Clusters[i]
+		for _, store := range c.Stores {
+			if store.Name == endpoint {
+				return c
+			}
+			only = c
+		}
+	}
+	return only
+}
