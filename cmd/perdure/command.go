@@ -12,6 +12,9 @@ import (
 // ownEnvironment marks a command that reads its environment itself.
 const ownEnvironment = "environment"
 
+// fromVariable marks a flag that has its value from the environment.
+const fromVariable = "from variable"
+
 // group makes a command that only has commands below it.
 func (p *program) group(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = verb
@@ -122,7 +125,11 @@ func (p *program) fromEnvironment(cmd *cobra.Command) error {
 		if !ok || value == "" || f.Changed || f.Name == "help" || err != nil {
 			return
 		}
-		if e := cmd.Flags().Set(f.Name, value); e != nil {
+		e := cmd.Flags().SetAnnotation(f.Name, fromVariable, nil)
+		if e == nil {
+			e = cmd.Flags().Set(f.Name, value)
+		}
+		if e != nil {
 			err = usagef(cmd, "environment: %s: %v", twin(cmd, f.Name), unquoteFlag(e))
 		}
 	})

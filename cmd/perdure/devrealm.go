@@ -101,6 +101,9 @@ func anyDurable(r *realm.Realm, e *realm.Endpoint) (flag string, ok bool) {
 
 // word quotes what a shell would not take as one word.
 func word(text string) string {
+	if text == "" {
+		return "''"
+	}
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:,+@%=", r)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
-	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/realm"
 )
 
@@ -81,13 +80,6 @@ type complaint struct {
 	*progress // of a pub that stopped on its way
 }
 
-// progress is how far a pub came before it failed.
-type progress struct {
-	Published int        `json:"published"`
-	Confirmed int        `json:"confirmed"`
-	LastID    message.ID `json:"last_id"`
-}
-
 // fail reports err on standard error and returns the exit code.
 func (p *program) fail(cmd *cobra.Command, err error) int {
 	code := exitFailed
@@ -118,6 +110,9 @@ func (p *program) fail(cmd *cobra.Command, err error) int {
 	fmt.Fprintf(p.stderr, "perdure: %s (%s)\n", text, c.Reason)
 	for _, problem := range c.Problems {
 		fmt.Fprintf(p.stderr, "  %s\n", problemLine("", problem))
+	}
+	if c.progress != nil {
+		c.progress.print(p.stderr)
 	}
 	for _, d := range c.Deletes {
 		fmt.Fprintf(p.stderr, "  %s: %s\n", d.Path, d.holding)
@@ -154,7 +149,7 @@ func describe(err error) complaint {
 	}
 	var part *partly
 	if errors.As(err, &part) {
-		c.progress = &progress{part.done.Published, part.done.Confirmed, part.done.LastID}
+		c.progress = part.done
 	}
 	// An outcome that is not known matters more than why.
 	if errors.Is(err, client.ErrOutcomeUnknown) {

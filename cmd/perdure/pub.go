@@ -10,21 +10,16 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
-	"github.com/perdure/perdure/client"
 	"github.com/perdure/perdure/message"
 )
 
 // pubWaiting bounds the messages whose outcome is awaited; the publisher's own
 // window is in batches and bytes.
 const pubWaiting = 64 << 10
-
-// outcomeGrace lets the publisher end first, whose error says more.
-const outcomeGrace = time.Second
 
 // pubResult is what `pub -o json` prints.
 type pubResult struct {
@@ -36,6 +31,7 @@ type pubResult struct {
 	FirstID    message.ID `json:"first_id"`
 	LastID     message.ID `json:"last_id"`
 	Interested bool       `json:"interested"`
+	Confirms   bool       `json:"confirms"` // false: publisher_mode noconfirm
 }
 
 func (p *program) pubCommand() *cobra.Command {
@@ -48,7 +44,11 @@ func (p *program) pubCommand() *cobra.Command {
 			"become typed fields: a string stays a string, an integer within 64 bits is an int64, other\n" +
 			"numbers are float64, null is no field, an object is a nested message, and an array of one\n" +
 			"kind is an array. The first line that is none of this, or that is refused, ends it, with its\n" +
-			"number and with what was sent before.",
+			"number.\n\n" +
+			"What ends early says which lines are confirmed, of which nobody knows whether they are stored,\n" +
+			"and how to go on. A message is stored once however often it is sent again within one run;\n" +
+			"nothing tells a second run what the first one stored.\n\n" +
+			"--timeout is also how long it is tried to publish a message while no leader takes it.",
 		Example: "  perdure pub default hi\n" +
 			"  perdure pub default one two three --header source=shell\n" +
 			"  seq 100 | perdure pub default\n" +
@@ -81,7 +81,7 @@ func (p *program) pubCommand() *cobra.Command {
 			return err
 		}
 		defer in.close()
-		in.headers = list
+		in.headers, in.flags = list, sameFlags(cmd, *headers)
 		return p.pub(cmd.Context(), conn, args[0], in, *output)
 	}
 	return cmd
@@ -119,24 +119,22 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 	if err != nil {
 		return err
 	}
-	r := pubResult{Endpoint: endpoint}
 	publishing, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	futures := make(chan client.Future, pubWaiting)
-	refused := make(chan error, 1)
-	go func() { refused <- awaitOutcomes(futures, conn.timeout, &r, stop) }()
-	stopped := in.each(publishing, func(m *message.Message) error {
+	way := make(chan sent, pubWaiting)
+	counted := make(chan *tally, 1)
+	go func() { counted <- awaitOutcomes(way, conn.timeout, stop) }()
+	stopped := in.each(publishing, func(line int, m *message.Message) error {
 		f := pub.PublishAsync(publishing, m)
 		if err := f.Refused(); err != nil {
 			return err
 		}
-		futures <- f
-		r.Published++
+		way <- sent{f, line}
 		return nil
 	})
-	close(futures)
-	err = <-refused // r belongs to us again
-	switch {
+	close(way)
+	t := <-counted
+	switch err = t.err; {
 	case err == nil:
 		err = stopped
 	case errors.Is(stopped, err):
@@ -144,73 +142,33 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 		err = errors.Join(err, stopped)
 	}
 	if err != nil {
-		return &partly{fmt.Errorf("%w; sent before: %s, %d confirmed", err, countOf(r.Published, "message"), r.Confirmed), r}
+		return &partly{err, t.progress(endpoint, in)}
 	}
-	if output == formatJSON {
+	return p.printPublished(endpoint, t, output)
+}
+
+// printPublished reports a run in which nothing went wrong.
+func (p *program) printPublished(endpoint string, t *tally, output format) error {
+	r := t.result(endpoint)
+	switch {
+	case output == formatJSON:
 		return p.writeJSON(p.stdout, r)
+	case !r.Confirms:
+		_, err := fmt.Fprintf(p.stdout, "handed %s to %s, which confirms nothing (publisher_mode: noconfirm)\n", countOf(r.Published, "message"), endpoint)
+		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "published %s to %s, confirmed %s%s\n", grouped(r.Published), endpoint, grouped(r.Confirmed), idRange(r))
+	_, err := fmt.Fprintf(p.stdout, "published %s to %s, confirmed %s%s\n", grouped(r.Published), endpoint, grouped(r.Confirmed), idRange(r))
 	if r.Published > 0 && !r.Interested {
-		fmt.Fprintln(p.stderr, "perdure: no durable is interested, so nothing was kept; subscribe first, as with: perdure sub "+endpoint+" --durable NAME")
+		fmt.Fprintln(p.stderr, "perdure: no durable is interested, so nothing was kept; subscribe first, as with: perdure sub "+word(endpoint)+" --durable NAME")
 	}
 	return err
 }
-
-// partly is the error of a run that published a part.
-type partly struct {
-	err  error
-	done pubResult
-}
-
-func (e *partly) Error() string { return e.err.Error() }
-func (e *partly) Unwrap() error { return e.err }
 
 func idRange(r pubResult) string {
 	if r.FirstID == 0 {
 		return ""
 	}
 	return fmt.Sprintf(", store %s, ids %v to %v", r.Store, r.FirstID, r.LastID)
-}
-
-// awaitOutcomes waits for outcomes in order, counts them in r, and stops the
-// publishing at the first that is an error, which it returns. It drains futures.
-// Each outcome may take the timeout, and a little more: the publisher, which
-// gives up after the same time, says why.
-func awaitOutcomes(futures <-chan client.Future, timeout time.Duration, r *pubResult, stop context.CancelCauseFunc) error {
-	var first error
-	confirmed, duplicates, refused := 0, 0, 0
-	var from, to message.ID
-	var store string
-	var interested bool
-	for f := range futures {
-		ctx, cancel := context.WithTimeout(context.Background(), timeout+outcomeGrace)
-		receipt, err := f.Wait(ctx)
-		cancel()
-		if err != nil {
-			if !errors.Is(err, client.ErrOutcomeUnknown) {
-				refused++
-			}
-			if first == nil {
-				first = err
-				stop(err)
-			}
-			continue
-		}
-		confirmed++
-		store, interested = receipt.Store, interested || receipt.Interested
-		if receipt.Duplicate {
-			duplicates++
-		}
-		if receipt.ID != 0 {
-			to = receipt.ID
-			if from == 0 {
-				from = receipt.ID
-			}
-		}
-	}
-	r.Published -= refused // the publishing has ended
-	r.Confirmed, r.Duplicates, r.FirstID, r.LastID, r.Store, r.Interested = confirmed, duplicates, from, to, store, interested
-	return first
 }
 
 // pubInput is where messages come from.
@@ -221,6 +179,7 @@ type pubInput struct {
 	file    *os.File  // to be closed, or nil
 	jsonl   bool
 	headers []message.Header
+	flags   string // to be given again by who goes on
 }
 
 func (p *program) pubSource(bodies []string, jsonl string) (*pubInput, error) {
@@ -244,23 +203,31 @@ func (in *pubInput) close() {
 	}
 }
 
-// each calls do for every message, in order, until ctx ends or do fails, and
-// says at which message it did.
-func (in *pubInput) each(ctx context.Context, do func(*message.Message) error) error {
+// each calls do for every message, in order, with the number of its line or
+// BODY, until ctx ends or do fails, and says at which message it did.
+func (in *pubInput) each(ctx context.Context, do func(int, *message.Message) error) error {
 	if in.lines == nil {
 		for i, body := range in.bodies {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			if err := do(&message.Message{Headers: in.headers, Body: []byte(body)}); err != nil {
+			if err := do(i+1, &message.Message{Headers: in.headers, Body: []byte(body)}); err != nil {
 				return fmt.Errorf("BODY %d: %w", i+1, err)
 			}
 		}
 		return nil
 	}
-	number := 0
-	for line := range readLines(ctx, in.lines) {
-		number++
+	lines := readLines(ctx, in.lines)
+	for number := 1; ; number++ {
+		var line textLine
+		var more bool
+		select {
+		case line, more = <-lines:
+		case <-ctx.Done(): // the reader may be blocked
+		}
+		if !more {
+			break
+		}
 		if line.err != nil {
 			return fmt.Errorf("%s:%d: %w", in.name, number, line.err)
 		}
@@ -278,7 +245,7 @@ func (in *pubInput) each(ctx context.Context, do func(*message.Message) error) e
 			}
 		}
 		m.Headers = in.headers
-		if err := do(m); err != nil {
+		if err := do(number, m); err != nil {
 			return fmt.Errorf("%s:%d: %w", in.name, number, err)
 		}
 	}

@@ -49,7 +49,7 @@ func TestNumbersForPeople(t *testing.T) {
 func TestLinesKeepTheirBytes(t *testing.T) {
 	in := &pubInput{name: "stdin", lines: strings.NewReader("one\r\n\nthree")}
 	var got []string
-	if err := in.each(t.Context(), func(m *message.Message) error { got = append(got, string(m.Body)); return nil }); err != nil {
+	if err := in.each(t.Context(), func(_ int, m *message.Message) error { got = append(got, string(m.Body)); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if want := "one\r||three"; strings.Join(got, "|") != want {
@@ -60,7 +60,7 @@ func TestLinesKeepTheirBytes(t *testing.T) {
 func TestLineTooLong(t *testing.T) {
 	in := &pubInput{name: "stdin", lines: io.MultiReader(strings.NewReader("short\n"), strings.NewReader(strings.Repeat("x", message.HardMaxMessageSize+1)))}
 	sent := 0
-	err := in.each(t.Context(), func(*message.Message) error { sent++; return nil })
+	err := in.each(t.Context(), func(int, *message.Message) error { sent++; return nil })
 	if err == nil || !strings.HasPrefix(err.Error(), "stdin:2: the line is longer") || describe(err).Reason != "MESSAGE_TOO_LARGE" || sent != 1 {
 		t.Errorf("%v after %d messages", err, sent)
 	}
