@@ -25,6 +25,7 @@ var layers = []layer{
 	{"store/pages", nil},
 
 	{"cluster", nil},
+	{"cluster/journal", nil},
 	{"cluster/raftlog", of("cluster")},
 	{"cluster/peer", of("cluster", "api/peer/v1")},
 	{"cluster/clustertest", of("cluster")},

@@ -1,0 +1,317 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const (
+	segmentSuffix = ".seg"
+	spareSuffix   = ".spare"
+	tempSuffix    = ".tmp"
+)
+
+func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
+
+// numberOf reads the number in a name with a suffix.
+func numberOf(name, suffix string) (uint64, bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	if !ok || len(digits) != 16 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(digits, 16, 64)
+	return n, err == nil
+}
+
+func (j *Journal) path(name string) string { return j.opts.FS.PathJoin(j.opts.Dir, name) }
+
+// create makes the file of the next segment, of a spare one if there is any;
+// write is held.
+func (j *Journal) create() (*segment, error) {
+	f := &j.files
+	f.Lock()
+	if f.closed {
+		f.Unlock()
+		return nil, ErrClosed
+	}
+	f.last++
+	s := &segment{number: f.last, name: segmentName(f.last)}
+	spare := ""
+	if n := len(f.spares); n > 0 {
+		spare, f.spares = f.spares[n-1], f.spares[:n-1]
+	}
+	moved := f.moved
+	f.moved = f.moved && spare == ""
+	f.Unlock()
+	if spare != "" && moved {
+		// Else a crash could give what is written now its former name back.
+		if err := j.syncDir(); err != nil {
+			return nil, err
+		}
+	}
+	if spare != "" {
+		if err := j.opts.FS.Rename(j.path(spare), j.path(s.name)); err != nil {
+			return nil, fmt.Errorf("journal: reuse %s as %s: %w", spare, s.name, err)
+		}
+	}
+	file, err := j.opts.FS.OpenReadWrite(j.path(s.name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("journal: create %s: %w", s.name, err)
+	}
+	if spare == "" {
+		if err := file.Preallocate(0, j.opts.SegmentBytes); err != nil {
+			return nil, errors.Join(fmt.Errorf("journal: preallocate %s: %w", s.name, err), file.Close())
+		}
+	}
+	s.file = file
+	j.write.named = true
+	f.Lock()
+	defer f.Unlock()
+	f.segments[s.number] = s
+	return s, nil
+}
+
+func (j *Journal) syncDir() error {
+	d, err := j.opts.FS.OpenDir(j.opts.Dir)
+	if err == nil {
+		err = errors.Join(d.Sync(), d.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("journal: sync directory %s: %w", j.opts.Dir, err)
+	}
+	return nil
+}
+
+// Read returns the record at p. What does not fit its checksums, or is another
+// record than p was given for, is a CorruptError.
+func (j *Journal) Read(p Position) (Record, error) {
+	if p.Length > MaxData {
+		return Record{}, fmt.Errorf("%w: position %v", ErrTooLarge, p)
+	}
+	b := make([]byte, recordHeader+int(p.Length))
+	if err := j.readAt(b, p); err != nil {
+		return Record{}, err
+	}
+	r, f, ok := parseRecord(b)
+	if !ok || f.length != p.Length {
+		return Record{}, &CorruptError{p.Segment, int64(p.Offset), f.sequence, "this is not the header of the record"}
+	}
+	r.Data = b[recordHeader:]
+	if crc32.Checksum(r.Data, castagnoli) != f.dataSum {
+		return Record{}, &CorruptError{p.Segment, int64(p.Offset), f.sequence, "the data has a wrong checksum"}
+	}
+	return r, nil
+}
+
+func (j *Journal) readAt(b []byte, p Position) error {
+	f := &j.files
+	f.RLock()
+	defer f.RUnlock()
+	if f.closed {
+		return ErrClosed
+	}
+	s := f.segments[p.Segment]
+	if s == nil {
+		return fmt.Errorf("%w: %v", ErrReleased, p)
+	}
+	if n, err := s.file.ReadAt(b, int64(p.Offset)); n < len(b) {
+		return fmt.Errorf("journal: read %s at %d: %d of %d bytes: %w", s.name, p.Offset, n, len(b), err)
+	}
+	return nil
+}
+
+// Release gives up a segment: nothing in it is needed any more. Its file is kept
+// to be written again, or removed. The segment that is being written cannot be
+// released; releasing one that is gone is no error. It syncs where the disk does
+// not say yet that the segment was there: else a crash could take the gap for
+// the journal's end.
+func (j *Journal) Release(number uint64) error {
+	j.syncs.Lock()
+	defer j.syncs.Unlock()
+	f := &j.files
+	f.RLock()
+	s := f.segments[number]
+	f.RUnlock()
+	if s == nil {
+		return nil
+	}
+	if err := j.tell(s); err != nil {
+		return err
+	}
+	return j.drop(s)
+}
+
+// tell makes the disk say that all of a segment was on it; syncs is held.
+func (j *Journal) tell(s *segment) error {
+	w := &j.write
+	w.Lock()
+	next, current := s.next, w.cur == s
+	w.Unlock()
+	if current {
+		return fmt.Errorf("journal: segment %d is being written and cannot be released", s.number)
+	}
+	if j.known >= next {
+		return nil
+	}
+	if j.stable.Load() < next {
+		if err := j.syncLocked(false); err != nil {
+			return err
+		}
+	}
+	w.Lock()
+	_, err := j.room([]Record{{}})
+	if err == nil {
+		j.put(&Record{Kind: kindNote})
+		err = j.flush()
+	}
+	w.Unlock()
+	if err != nil {
+		return err
+	}
+	return j.syncLocked(false)
+}
+
+// drop lets a segment go; syncs is held.
+func (j *Journal) drop(gone *segment) error {
+	number := gone.number
+	j.write.Lock()
+	defer j.write.Unlock()
+	f := &j.files
+	f.Lock()
+	s := f.segments[number]
+	closed := f.closed
+	delete(f.segments, number)
+	f.Unlock()
+	switch {
+	case closed:
+		return ErrClosed
+	case s == nil:
+		return nil
+	}
+	j.write.dirty = slices.DeleteFunc(j.write.dirty, func(d *segment) bool { return d == s })
+	if err := s.file.Close(); err != nil {
+		return fmt.Errorf("journal: close %s: %w", s.name, err)
+	}
+	return j.recycle(s.name)
+}
+
+// recycle makes a spare of a file, or removes it.
+func (j *Journal) recycle(name string) error {
+	f := &j.files
+	f.Lock()
+	keep := len(f.spares) < j.opts.Spares
+	f.spare++
+	spare := fmt.Sprintf("%016x%s", f.spare, spareSuffix)
+	f.Unlock()
+	if !keep {
+		if err := j.opts.FS.Remove(j.path(name)); err != nil {
+			return fmt.Errorf("journal: remove %s: %w", name, err)
+		}
+		return nil
+	}
+	if err := j.opts.FS.Rename(j.path(name), j.path(spare)); err != nil {
+		return fmt.Errorf("journal: keep %s as %s: %w", name, spare, err)
+	}
+	f.Lock()
+	defer f.Unlock()
+	f.spares, f.moved = append(f.spares, spare), true
+	return nil
+}
+
+// Prepare writes a spare segment, so that the next one has blocks that were
+// written before. It reports false if there are spares enough. It takes as long
+// as writing and syncing a segment does, beside everything else.
+func (j *Journal) Prepare() (bool, error) {
+	f := &j.files
+	f.Lock()
+	if f.closed {
+		f.Unlock()
+		return false, ErrClosed
+	}
+	if len(f.spares) > 0 || j.opts.Spares < 1 {
+		f.Unlock()
+		return false, nil
+	}
+	f.spare++
+	name := fmt.Sprintf("%016x%s", f.spare, spareSuffix)
+	f.Unlock()
+	if err := j.fill(name + tempSuffix); err != nil {
+		return false, fmt.Errorf("journal: prepare %s: %w", name, err)
+	}
+	if err := j.opts.FS.Rename(j.path(name+tempSuffix), j.path(name)); err != nil {
+		return false, fmt.Errorf("journal: prepare %s: %w", name, err)
+	}
+	f.Lock()
+	defer f.Unlock()
+	if f.closed {
+		return false, ErrClosed
+	}
+	f.spares = append(f.spares, name)
+	return true, nil
+}
+
+// fill writes a file of zeros.
+func (j *Journal) fill(name string) error {
+	file, err := j.opts.FS.Create(j.path(name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(1<<20, j.opts.SegmentBytes))
+	for left := j.opts.SegmentBytes; left > 0 && err == nil; left -= int64(len(zeros)) {
+		zeros = zeros[:min(int64(len(zeros)), left)]
+		_, err = file.Write(zeros)
+	}
+	if err == nil {
+		err = file.SyncData()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// Stats says what a journal holds.
+type Stats struct {
+	Segments int   // that are not released, the one that is written included
+	Spares   int   // files that wait to be written again
+	Bytes    int64 // of the segments' records and headers
+}
+
+// Stats returns what the journal holds now.
+func (j *Journal) Stats() Stats {
+	j.write.Lock()
+	defer j.write.Unlock()
+	f := &j.files
+	f.RLock()
+	defer f.RUnlock()
+	st := Stats{Segments: len(f.segments), Spares: len(f.spares)}
+	for _, s := range f.segments {
+		st.Bytes += s.size
+	}
+	return st
+}
+
+// Close syncs and closes the journal. Later calls do nothing; everything else
+// then returns ErrClosed.
+func (j *Journal) Close() error {
+	j.syncs.Lock()
+	defer j.syncs.Unlock()
+	f := &j.files
+	f.RLock()
+	closed := f.closed
+	f.RUnlock()
+	if closed {
+		return nil
+	}
+	err := j.syncLocked(true)
+	f.Lock()
+	defer f.Unlock()
+	f.closed = true
+	for _, s := range f.segments {
+		err = errors.Join(err, s.file.Close())
+	}
+	return err
+}

@@ -1,0 +1,266 @@
+package journal
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Limits of Options.
+const (
+	// MinSegmentBytes is the least size of a segment.
+	MinSegmentBytes = 4 << 10
+	// MaxSegmentBytes is the greatest; offsets have 32 bits.
+	MaxSegmentBytes = 1 << 30
+)
+
+// The journal's own records.
+const (
+	kindNote Kind = 0xfe // says only how much was on disk
+	kindEnd  Kind = 0xff // ends a segment
+)
+
+// maxKeptBuffer bounds the buffer of a write that is kept for the next.
+const maxKeptBuffer = 8 << 20
+
+// Options are the settings of a Journal. Dir and FS are required.
+type Options struct {
+	// Dir belongs to the journal alone and exists.
+	Dir string
+	FS  vfs.FS
+	// SegmentBytes is the size of a segment; a record that is larger has one of
+	// its own. 64 MiB unless set.
+	SegmentBytes int64
+	// Spares is how many released segments are kept to be written again. Blocks
+	// that were written before sync in about half of the time. 4 unless set; below
+	// 0 is none.
+	Spares int
+	// Nonce is drawn anew for each opening.
+	Nonce uint32
+}
+
+func (o *Options) prepare() error {
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = 64 << 20
+	}
+	if o.Spares == 0 {
+		o.Spares = 4
+	}
+	switch {
+	case o.Dir == "" || o.FS == nil:
+		return fmt.Errorf("journal: no directory given: set Options.Dir and Options.FS")
+	case o.SegmentBytes < MinSegmentBytes || o.SegmentBytes > MaxSegmentBytes:
+		return fmt.Errorf("journal: segments of %d bytes: want %d to %d", o.SegmentBytes, MinSegmentBytes, MaxSegmentBytes)
+	}
+	return nil
+}
+
+// Journal is an open journal. Append and Sync may run at the same time, each on
+// one goroutine at a time; Read, Release, Prepare and Stats on any.
+type Journal struct {
+	opts   Options
+	stable atomic.Uint64 // every record below this sequence is on disk
+	known  uint64        // and the disk says that every one below this is; syncs is held
+	syncs  sync.Mutex    // held while files are synced or closed
+
+	write struct {
+		sync.Mutex
+		next  uint64 // sequence
+		chain uint32
+		cur   *segment
+		dirty []*segment // written since their last sync, in order; cur may be the last
+		named bool       // a name of a file changed since the directory was synced
+		claim uint64     // what the last record says was on disk
+		buf   []byte
+		err   error // why nothing can be written any more
+	}
+	files struct {
+		sync.RWMutex // held for reading while a file is read
+		segments     map[uint64]*segment
+		spares       []string
+		spare        uint64 // number of the last name of a spare
+		moved        bool   // a segment became a spare since the directory was synced
+		last         uint64 // number of the last segment
+		closed       bool
+	}
+}
+
+// segment is one file. size is guarded by write.
+type segment struct {
+	number uint64
+	name   string
+	file   vfs.File
+	size   int64  // up to its last record
+	next   uint64 // sequence behind that
+	dirty  bool
+}
+
+// Append appends records with one write, in order, and appends their positions
+// to to. They may be read at once. It copies the data.
+func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
+	w := &j.write
+	w.Lock()
+	defer w.Unlock()
+	for i := range records {
+		if len(records[i].Data) > MaxData {
+			return to, fmt.Errorf("%w, this one %d", ErrTooLarge, len(records[i].Data))
+		}
+	}
+	for len(records) > 0 {
+		n, err := j.room(records)
+		if err != nil {
+			return to, err
+		}
+		at := w.cur.size
+		for i := range records[:n] {
+			to = append(to, Position{w.cur.number, uint32(at) + uint32(len(w.buf)), uint32(len(records[i].Data))})
+			j.put(&records[i])
+		}
+		if err := j.flush(); err != nil {
+			return to, err
+		}
+		records = records[n:]
+	}
+	return to, nil
+}
+
+// room says how many of records go into the current segment, at least one: it
+// begins another where none does.
+func (j *Journal) room(records []Record) (n int, err error) {
+	w := &j.write
+	for {
+		if w.err != nil {
+			return 0, w.err
+		}
+		if w.cur != nil {
+			size := w.cur.size + recordHeader // room for the end
+			for n < len(records) {
+				if size += recordSize(len(records[n].Data)); size > j.opts.SegmentBytes {
+					break
+				}
+				n++
+			}
+			if n > 0 {
+				return n, nil
+			}
+			if w.cur.size == segmentHeader {
+				return 1, nil // larger than a segment: it has one of its own
+			}
+		}
+		if err := j.roll(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// put encodes one record of the current segment.
+func (j *Journal) put(r *Record) {
+	w := &j.write
+	w.claim = j.stable.Load()
+	w.buf, w.chain = appendRecord(w.buf, r, w.next, w.claim, w.chain)
+	w.next++
+}
+
+// flush writes what was put.
+func (j *Journal) flush() error {
+	w := &j.write
+	s := w.cur
+	if _, err := s.file.WriteAt(w.buf, s.size); err != nil {
+		return j.fail(fmt.Errorf("journal: write %s: %w", s.name, err))
+	}
+	s.size, s.next = s.size+int64(len(w.buf)), w.next
+	if !s.dirty {
+		s.dirty = true
+		w.dirty = append(w.dirty, s)
+	}
+	w.buf = w.buf[:0]
+	if cap(w.buf) > maxKeptBuffer {
+		w.buf = nil
+	}
+	return nil
+}
+
+// fail notes why nothing can be written any more; write is held.
+func (j *Journal) fail(err error) error {
+	if j.write.err == nil {
+		j.write.err = err
+	}
+	return j.write.err
+}
+
+// roll ends the current segment, if there is one, and begins the next.
+func (j *Journal) roll() error {
+	w := &j.write
+	if w.cur != nil {
+		j.put(&Record{Kind: kindEnd})
+		if err := j.flush(); err != nil {
+			return err
+		}
+	}
+	s, err := j.create()
+	if err != nil {
+		return j.fail(err)
+	}
+	// The nonce makes what follows different from whatever the file held.
+	w.chain ^= j.opts.Nonce
+	h := head{number: s.number, first: w.next, chain: w.chain, nonce: j.opts.Nonce, stable: j.stable.Load()}
+	w.cur, w.buf = s, h.append(w.buf)
+	return j.flush()
+}
+
+// Sync returns when everything that was appended before it is on disk. With
+// nothing to do it does nothing.
+func (j *Journal) Sync() error {
+	j.syncs.Lock()
+	defer j.syncs.Unlock()
+	return j.syncLocked(false)
+}
+
+// syncLocked syncs, and if last is set lets nothing be written any more.
+func (j *Journal) syncLocked(last bool) error {
+	w := &j.write
+	w.Lock()
+	next, claim, dirty, named, err := w.next, w.claim, w.dirty, w.named, w.err
+	w.dirty, w.named = nil, false
+	for _, s := range dirty {
+		s.dirty = false
+	}
+	if last && err == nil {
+		w.err = ErrClosed
+	}
+	w.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, s := range dirty {
+		if err := s.file.SyncData(); err != nil {
+			return j.failed(fmt.Errorf("journal: sync %s: %w", s.name, err))
+		}
+	}
+	if named {
+		if err := j.syncDir(); err != nil {
+			return j.failed(err)
+		}
+	}
+	j.stable.Store(max(next, j.stable.Load()))
+	j.known = max(claim, j.known)
+	return nil
+}
+
+func (j *Journal) failed(err error) error {
+	j.write.Lock()
+	defer j.write.Unlock()
+	return j.fail(err)
+}
+
+// Next returns the sequence that the next record will have.
+func (j *Journal) Next() uint64 {
+	j.write.Lock()
+	defer j.write.Unlock()
+	return j.write.next
+}
+
+// Stable returns the sequence below which every record is on disk.
+func (j *Journal) Stable() uint64 { return j.stable.Load() }
