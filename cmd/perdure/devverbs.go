@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -15,21 +16,22 @@ import (
 type devVerb struct {
 	name, short, done string
 	byName            bool // "leader" is not understood
+	succeeds          bool // another server leads afterwards
 	do                func(context.Context, *dev, *node) error
 }
 
 var devVerbs = []devVerb{
-	{"kill", "Kill a server with SIGKILL", "was killed", false, func(_ context.Context, _ *dev, n *node) error {
+	{"kill", "Kill a server with SIGKILL", "was killed", false, true, func(_ context.Context, _ *dev, n *node) error {
 		return n.kill()
 	}},
-	{"pause", "Pause a server with SIGSTOP", "is paused", false, func(_ context.Context, _ *dev, n *node) error {
+	{"pause", "Pause a server with SIGSTOP", "is paused", false, false, func(_ context.Context, _ *dev, n *node) error {
 		_, err := n.signal(syscall.SIGSTOP, false)
 		return err
 	}},
-	{"resume", "Resume a paused server with SIGCONT", "goes on", true, func(_ context.Context, _ *dev, n *node) error {
+	{"resume", "Resume a paused server with SIGCONT", "goes on", true, false, func(_ context.Context, _ *dev, n *node) error {
 		return n.resume()
 	}},
-	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", false, restart},
+	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", false, true, restart},
 }
 
 func restart(ctx context.Context, d *dev, n *node) error {
@@ -86,6 +88,9 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 		cmd.Use, cmd.Long = v.name+" SERVER", v.short+"."
 		cmd.Example = fmt.Sprintf("  perdure dev %[1]s s2\n  perdure dev %[1]s s2 --data ./five", v.name)
 	} else {
+		if v.succeeds {
+			cmd.Long += "\n\nWhere the server leads a cluster it waits up to 5 s for the next leader, and says who that is."
+		}
 		cmd.Flags().StringVar(&cluster, "cluster", "", "the cluster whose leader is meant")
 	}
 	output := outputFlag(cmd)
@@ -105,7 +110,7 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 		} else if cluster != "" {
 			return usagef(cmd, "--cluster goes with leader; %q names a server already", server)
 		}
-		r, err := askControl(cmd.Context(), dir, devRequest{Verb: v.name, Server: server})
+		r, led, err := p.askAndWatch(cmd, dir, v, server)
 		if err != nil {
 			return err
 		}
@@ -113,9 +118,13 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 			fmt.Fprintf(p.stderr, "perdure: warning: %s\n", r.Warning)
 		}
 		if *output == formatJSON {
-			return p.writeJSON(p.stdout, verbResult(v.name, server, r))
+			return p.writeJSON(p.stdout, verbResult(v.name, server, r, led))
 		}
-		_, err = fmt.Fprintf(p.stdout, "%s %s\n", server, v.done)
+		text := fmt.Sprintf("%s %s\n", server, v.done)
+		for _, s := range led {
+			text += s.String() + "\n"
+		}
+		_, err = io.WriteString(p.stdout, text)
 		return err
 	}
 	return cmd
@@ -126,10 +135,12 @@ type devDone struct {
 	Verb    string    `json:"verb"`
 	Server  devServer `json:"server"` // as it is now
 	Warning string    `json:"warning,omitempty"`
+
+	Leaders []succession `json:"leaders,omitempty"` // of the clusters that it led
 }
 
-func verbResult(verb, server string, r devResponse) devDone {
-	done := devDone{Verb: verb, Warning: r.Warning}
+func verbResult(verb, server string, r devResponse, led []succession) devDone {
+	done := devDone{Verb: verb, Warning: r.Warning, Leaders: led}
 	for _, s := range r.State.Servers {
 		if s.Name == server {
 			done.Server = s

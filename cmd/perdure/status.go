@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,8 +68,9 @@ type durableStatusView struct {
 	Pending uint64 `json:"pending"`
 	Unacked uint64 `json:"unacked"`
 
-	subscribers uint64 // shown to people only
-	matcher     string
+	Subscribers uint64 `json:"subscribers"`
+
+	matcher string // shown to people only
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -168,15 +170,25 @@ func printStatus(w io.Writer, v statusView) {
 		rows = append(rows, []any{cell(s.Name), up, cell(s.Client), cell(s.Peer), cell(s.Ops)})
 	}
 	printTable(w, []string{"server", "state", "clients", "peers", "operators"}, rows)
+	down := map[string]bool{}
+	for _, s := range v.Servers {
+		down[s.Name] = !s.Up
+	}
 	for _, c := range v.Clusters {
-		printCluster(w, c)
+		printCluster(w, c, down[c.Leader])
+	}
+	if len(v.Clusters) == 0 {
+		fmt.Fprintln(w, "\nno clusters yet: perdure realm apply FILE")
 	}
 }
 
-func printCluster(w io.Writer, c clusterStatusView) {
+func printCluster(w io.Writer, c clusterStatusView, down bool) {
 	leader := "led by " + cell(c.Leader)
-	if c.Leader == "" {
+	switch {
+	case c.Leader == "":
 		leader = "without a leader"
+	case down:
+		leader += " (down)" // the others have not elected another yet, or cannot
 	}
 	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d\n", cell(c.Name), c.Durability, leader, c.Term, c.Epoch)
 	for _, warning := range c.Warnings {
@@ -197,7 +209,7 @@ func printCluster(w io.Writer, c clusterStatusView) {
 	}
 	rows = nil
 	for _, s := range c.Stores {
-		cells := []any{cell(s.Name), grouped(s.Messages), bytesText(s.Bytes), idsText(s.FirstID, s.LastID)}
+		cells := []any{cell(s.Name), grouped(s.Messages), bytesText(s.Bytes), idsText(s.Messages, s.FirstID, s.LastID)}
 		if len(s.Durables) == 0 {
 			rows = append(rows, append(cells, "-"))
 		}
@@ -205,7 +217,7 @@ func printCluster(w io.Writer, c clusterStatusView) {
 			if i > 0 {
 				cells = []any{"", "", "", ""}
 			}
-			rows = append(rows, append(cells[:4:4], cell(d.Name), d.Type, grouped(d.Pending), grouped(d.Unacked), grouped(d.subscribers), cell(d.matcher)))
+			rows = append(rows, append(cells[:4:4], cell(d.Name), d.Type, grouped(d.Pending), grouped(d.Unacked), grouped(d.Subscribers), cell(d.matcher)))
 		}
 	}
 	fmt.Fprintln(w)
@@ -221,8 +233,8 @@ func cell(text string) string {
 	return printable([]byte(text))
 }
 
-func idsText(first, last uint64) string {
-	if last == 0 {
+func idsText(messages, first, last uint64) string {
+	if messages == 0 {
 		return "-"
 	}
 	return fmt.Sprintf("%d..%d", first, last)
@@ -236,6 +248,9 @@ func leaderOf(s *client.Status, cluster string) (string, error) {
 		if c.Name == cluster || cluster == "" && len(s.Clusters) == 1 {
 			if c.Leader == "" {
 				return "", failuref("NO_LEADER", "cluster %s has no leader at present; try again", c.Name)
+			}
+			if slices.ContainsFunc(s.Servers, func(v client.ServerStatus) bool { return v.Name == c.Leader && !v.Up }) {
+				return "", failuref("NO_LEADER", "cluster %s was led by %s, which is down, and has no other leader yet; try again", c.Name, c.Leader)
 			}
 			return c.Leader, nil
 		}

@@ -37,7 +37,8 @@ func (p *program) subCommand() *cobra.Command {
 			"made from the endpoint's template if it does not exist, or what the endpoint gives to\n" +
 			"--subscriber, or its default.\n\n" +
 			"Nothing is acknowledged unless --ack says so: what was only looked at is delivered again.\n" +
-			"It ends with Ctrl-C, after --count messages, or when none came for --idle-timeout.",
+			"It ends with Ctrl-C, after --count messages, or when none came for --idle-timeout.\n\n" +
+			"With -o json it prints JSON Lines: an object a line for each message.",
 		Example: "  perdure sub default --durable d\n" +
 			"  perdure sub default --durable d --ack --count 3\n" +
 			"  perdure sub flights --durable lv --match '{\"origin\":\"LAS\"}' -o json\n" +
@@ -113,6 +114,14 @@ func (o *subOptions) subscribe() []client.SubscribeOption {
 	return list
 }
 
+// wanted says which messages a durable keeps.
+func (o *subOptions) wanted() string {
+	if o.match == "" {
+		return ""
+	}
+	return " that matches " + o.match
+}
+
 func (p *program) sub(ctx context.Context, conn *connection, endpoint string, o subOptions, output format) error {
 	c, err := conn.open(ctx, "sub")
 	if err != nil {
@@ -125,6 +134,9 @@ func (p *program) sub(ctx context.Context, conn *connection, endpoint string, o 
 	}
 	if err != nil {
 		return err
+	}
+	if s.Created() {
+		fmt.Fprintf(p.stderr, "created durable %q (%s) in store %q: it keeps every message%s from now on until acknowledged\n", s.Durable(), s.Kind(), s.Store(), o.wanted())
 	}
 	if isTerminal(p.stderr) {
 		fmt.Fprintf(p.stderr, "perdure: subscribed %s durable %s of store %s\n", s.Kind(), s.Durable(), s.Store())

@@ -145,14 +145,15 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 
 func TestStatusCells(t *testing.T) {
 	var text strings.Builder
-	printStatus(&text, viewOf(&client.Status{Realm: "r", Clusters: []client.ClusterStatus{{
-		Name: "c\x1b[31m", Services: []client.ServiceStatus{
+	printStatus(&text, viewOf(&client.Status{Realm: "r", Servers: []client.ServerStatus{{Name: "s2"}}, Clusters: []client.ClusterStatus{{
+		Name: "c\x1b[31m", Leader: "s2", Services: []client.ServiceStatus{
 			{Name: "one", Server: "s1", State: "unknown"},
 			{Name: "two", Server: "s2", State: "follower", Applied: 1000, StateHash: "ab"},
 		},
 		Stores: []client.StoreStatus{{Name: "s", Durables: []client.DurableStatus{{Name: "d\n", Type: "shared", Subscribers: 3}}}},
 	}}}))
-	for _, want := range []string{`cluster "c\x1b[31m"`, "DETAIL\n", "unknown   -        -", "1,000    0    ab          -", `"d\n"    shared  0        0        3            -`} {
+	printStatus(&text, viewOf(&client.Status{}))
+	for _, want := range []string{`cluster "c\x1b[31m"`, "led by s2 (down), term", "\nno clusters yet: perdure realm apply FILE\n", "DETAIL\n", "unknown   -        -", "1,000    0    ab          -", `"d\n"    shared  0        0        3            -`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not in\n%s", want, text.String())
 		}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+)
+
+const (
+	// successionPatience is how long a cluster may take to find another leader.
+	successionPatience = 5 * time.Second
+	// leadPoll is how often servers are asked who leads.
+	leadPoll = 20 * time.Millisecond
+	// askPatience bounds one round of asking: a paused server says nothing.
+	askPatience = 500 * time.Millisecond
+)
+
+// leadership is who leads a cluster, and in which term.
+type leadership struct {
+	server string
+	term   uint64
+}
+
+// succession is who leads a cluster after its leader was killed or restarted.
+type succession struct {
+	Cluster string `json:"cluster"`
+	Server  string `json:"server"`   // "" where none was found in time
+	After   int64  `json:"after_ms"` // since the leader was told to end
+}
+
+func (s succession) String() string {
+	if s.Server == "" {
+		return fmt.Sprintf("nobody leads %s yet, after %d ms; perdure status shows when somebody does", cell(s.Cluster), s.After)
+	}
+	return fmt.Sprintf("%s leads %s now, after %d ms", s.Server, cell(s.Cluster), s.After)
+}
+
+// leaders asks the servers at addresses, all at once, who leads which cluster.
+func leaders(ctx context.Context, c *client.Client, addresses []string) map[string]leadership {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	answers := make([]*client.Status, len(addresses))
+	var asking sync.WaitGroup
+	for i, address := range addresses {
+		asking.Go(func() {
+			if s, err := c.Admin().StatusAt(ctx, address); err == nil {
+				answers[i] = s // who does not answer says nothing
+			}
+		})
+	}
+	asking.Wait()
+	found := map[string]leadership{}
+	for _, s := range answers {
+		if s == nil {
+			continue
+		}
+		for _, v := range s.Clusters {
+			if now, known := found[v.Name]; !known || v.Term > now.term || v.Term == now.term && now.server == "" {
+				found[v.Name] = leadership{v.Leader, v.Term}
+			}
+		}
+	}
+	return found
+}
+
+// heirs watches the clusters that a server leads.
+type heirs struct {
+	c         *client.Client
+	addresses []string
+	clusters  map[string]leadership // that it led, as they were
+	found     map[string]succession
+	began     time.Time
+}
+
+// watchHeirs notes what server leads now. It is nil where that is nothing, or
+// nobody says.
+func (p *program) watchHeirs(cmd *cobra.Command, state devState, server string) *heirs {
+	c, err := client.Connect(cmd.Context(), state.Connect, client.WithName("perdure dev"), client.WithConnectTimeout(askPatience))
+	if err != nil {
+		return nil
+	}
+	h := &heirs{c: c, clusters: map[string]leadership{}, found: map[string]succession{}}
+	for _, s := range state.Servers {
+		h.addresses = append(h.addresses, s.Client)
+	}
+	for name, l := range leaders(cmd.Context(), c, h.addresses) {
+		if l.server == server {
+			h.clusters[name] = l
+		}
+	}
+	if len(h.clusters) == 0 {
+		closeClient(c)
+		return nil
+	}
+	h.began = time.Now()
+	return h
+}
+
+// watch looks for new leaders until all are found or ctx ends.
+func (h *heirs) watch(ctx context.Context) {
+	tick := time.NewTicker(leadPoll)
+	defer tick.Stop()
+	for len(h.found) < len(h.clusters) {
+		for name, now := range leaders(ctx, h.c, h.addresses) {
+			before, watched := h.clusters[name]
+			_, done := h.found[name]
+			if watched && !done && now.server != "" && now.term > before.term {
+				h.found[name] = succession{name, now.server, time.Since(h.began).Milliseconds()}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// result says who leads now, by name of cluster.
+func (h *heirs) result() []succession {
+	var list []succession
+	for name := range h.clusters {
+		s, ok := h.found[name]
+		if !ok {
+			s = succession{Cluster: name, After: time.Since(h.began).Milliseconds()}
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b succession) int { return cmp.Compare(a.Cluster, b.Cluster) })
+	return list
+}
+
+// askAndWatch asks for a verb and says who leads what the server led.
+func (p *program) askAndWatch(cmd *cobra.Command, dir string, v devVerb, server string) (devResponse, []succession, error) {
+	request := devRequest{Verb: v.name, Server: server}
+	var h *heirs
+	if v.succeeds {
+		before, err := askControl(cmd.Context(), dir, devRequest{Verb: "ls"})
+		if err != nil {
+			return devResponse{}, nil, err
+		}
+		h = p.watchHeirs(cmd, before.State, server)
+	}
+	if h == nil {
+		r, err := askControl(cmd.Context(), dir, request)
+		return r, nil, err
+	}
+	defer closeClient(h.c)
+	watching, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		h.watch(watching)
+	}()
+	r, err := askControl(cmd.Context(), dir, request)
+	if err == nil && slices.ContainsFunc(r.State.Servers, func(s devServer) bool { return s.State == nodeRunning }) {
+		patience := time.NewTimer(successionPatience)
+		defer patience.Stop()
+		select {
+		case <-watched:
+		case <-patience.C:
+		}
+	}
+	cancel()
+	<-watched
+	return r, h.result(), err
+}
