@@ -148,3 +148,23 @@ func (r *run) consumed() int64 {
 	}
 	return least
 }
+
+// drainEach drains the subscriptions of all groups: it returns when every
+// acknowledgement is confirmed.
+func (r *run) drainEach() error {
+	errs := make(chan error)
+	n := 0
+	for _, g := range r.groups {
+		for _, w := range g.workers {
+			n++
+			go func(s *client.Subscription) { errs <- s.Drain(r.ctx) }(w.sub)
+		}
+	}
+	var first error
+	for range n {
+		if err := <-errs; err != nil && first == nil {
+			first = fmt.Errorf("acknowledgements were not confirmed: %w", err)
+		}
+	}
+	return first
+}

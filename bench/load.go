@@ -78,7 +78,7 @@ type Progress struct {
 type scenario struct {
 	about string
 	times bool // bodies carry the time, so that receiving is timed
-	kills bool // needs Servers
+	own   bool // needs Servers
 	run   func(*run) (*Figures, error)
 }
 
@@ -88,12 +88,19 @@ func Scenarios() []string { return slices.Sorted(maps.Keys(scenarios())) }
 // About says in one line what a scenario does.
 func About(name string) string { return scenarios()[name].about }
 
+// NeedsServers tells whether a scenario kills servers, or looks at what they use,
+// so that it has to be given Servers.
+func NeedsServers(name string) bool { return scenarios()[name].own }
+
 // Run connects, puts the load on the servers, and returns what it measured. It
 // ends early, with an error, when ctx ends, a message is refused or what came
 // back is not what was sent.
 func Run(ctx context.Context, l Load) (*Figures, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
+	}
+	if NeedsServers(l.Scenario) && l.Servers == nil {
+		return nil, fmt.Errorf("bench: %s: it needs servers of its own; give it Servers", l.Scenario)
 	}
 	l = l.withDefaults()
 	r := newRun(ctx, l)
@@ -148,9 +155,6 @@ func (l Load) Validate() error {
 	}
 	if l.Duration < 0 || l.Duration > 24*time.Hour || l.Warmup > 24*time.Hour {
 		errs = append(errs, fmt.Errorf("warm-up %v, duration %v: they must be 0 to 24 hours", l.Warmup, l.Duration))
-	}
-	if s.kills && l.Servers == nil {
-		errs = append(errs, fmt.Errorf("scenario %s kills servers: it needs servers of its own", l.Scenario))
 	}
 	return errors.Join(errs...)
 }

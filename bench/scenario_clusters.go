@@ -1,9 +1,6 @@
 package bench
 
-import (
-	"context"
-	"errors"
-)
+import "context"
 
 // clusters publishes to several clusters at once, each with publishers of its
 // own. Nobody is attached.
@@ -27,8 +24,13 @@ func clusters(r *run) (*Figures, error) {
 
 // idle does nothing, and says what servers with clusters spend on that.
 func idle(r *run) (*Figures, error) {
-	if r.load.Usage == nil {
-		return nil, errors.New("it needs servers of its own, to see what they use")
+	c, err := r.connect("bench-status")
+	if err != nil {
+		return nil, err
+	}
+	status, err := c.Admin().Status(r.ctx)
+	if err != nil {
+		return nil, err
 	}
 	none := func() int64 { return 0 }
 	r.enter("settle", none)
@@ -49,6 +51,9 @@ func idle(r *run) (*Figures, error) {
 	}
 	f := r.figures(from, to)
 	f.Clusters = r.load.Clusters
+	if own := clusterOf(status, r.load.Endpoint); own != nil {
+		f.Durability = own.Durability
+	}
 	f.More = map[string]float64{"cores_per_server": cores(from, to)}
 	return f, nil
 }

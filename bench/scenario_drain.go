@@ -17,13 +17,13 @@ func drain(r *run) (*Figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.enter("drain", r.consumed)
 	if err := r.consumeAll(); err != nil {
 		return nil, err
 	}
 	for _, g := range r.groups {
 		g.want.Store(int64(backlog))
 	}
+	r.enter("drain", r.consumed)
 	r.start(false, false)
 	for _, g := range r.groups {
 		select {

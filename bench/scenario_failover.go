@@ -67,7 +67,7 @@ func failover(r *run) (*Figures, error) {
 		return nil, err
 	}
 	f := r.figures(from, to)
-	f.Clusters = r.load.Clusters
+	f.Clusters, f.Sync = r.load.Clusters, true
 	f, err = r.finish(f)
 	if err != nil {
 		return nil, err
@@ -245,10 +245,12 @@ func (l *ledger) more(confirmed int64, gaps []time.Duration) map[string]float64 
 		"kills": float64(len(gaps)), "lost": float64(max(0, confirmed-l.distinct.Load())),
 		"duplicates": float64(l.twice), "resent_and_stored": float64(l.stored.Load()),
 	}
-	slices.Sort(gaps)
-	if len(gaps) > 0 {
-		ms := func(d time.Duration) float64 { return rounded(float64(d) / float64(time.Millisecond)) }
-		m["gap_ms_min"], m["gap_ms_p50"], m["gap_ms_max"] = ms(gaps[0]), ms(gaps[len(gaps)/2]), ms(gaps[len(gaps)-1])
+	var ms []float64
+	for _, gap := range gaps {
+		ms = append(ms, rounded(float64(gap)/float64(time.Millisecond)))
+	}
+	if len(ms) > 0 {
+		m["gap_ms_min"], m["gap_ms_p50"], m["gap_ms_max"] = slices.Min(ms), Median(ms), slices.Max(ms)
 	}
 	return m
 }

@@ -2,10 +2,7 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"time"
-
-	"github.com/perdure/perdure/client"
 )
 
 // latency publishes at a fixed rate, open loop, and consumes. All times are from
@@ -53,24 +50,4 @@ func (f *feed) paced(ctx context.Context, pace *Pacer) error {
 		return e
 	}
 	return err
-}
-
-// drainEach drains the subscriptions of all groups: it returns when every
-// acknowledgement is confirmed.
-func (r *run) drainEach() error {
-	errs := make(chan error)
-	n := 0
-	for _, g := range r.groups {
-		for _, w := range g.workers {
-			n++
-			go func(s *client.Subscription) { errs <- s.Drain(r.ctx) }(w.sub)
-		}
-	}
-	var first error
-	for range n {
-		if err := <-errs; err != nil && first == nil {
-			first = fmt.Errorf("acknowledgements were not confirmed: %w", err)
-		}
-	}
-	return first
 }

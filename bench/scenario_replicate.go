@@ -9,8 +9,9 @@ import (
 	"github.com/perdure/perdure/client"
 )
 
-// lagPoll is how often servers are asked how far they are.
-const lagPoll = 10 * time.Millisecond
+// lagPoll is how often servers are asked how far they are. To answer costs them
+// something.
+const lagPoll = 20 * time.Millisecond
 
 // replicate publishes as fast as is confirmed and watches the followers: entries
 // and bytes that reach a majority, and how far the others are behind the leader.

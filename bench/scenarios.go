@@ -12,10 +12,10 @@ func scenarios() map[string]scenario {
 		"fanout":    {about: "Publish to durables that all consume everything", times: true, run: fanout},
 		"match":     {about: "Publish to durables that share messages out by a field", run: match},
 		"clusters":  {about: "Publish to several clusters at once", run: clusters},
-		"idle":      {about: "Do nothing, with several clusters", run: idle},
+		"idle":      {about: "Do nothing, with several clusters", own: true, run: idle},
 		"backlog":   {about: "Publish while many messages are pending", run: backlog},
-		"failover":  {about: "Kill the leader under load", times: true, kills: true, run: failover},
-		"recover":   {about: "Restart all servers, and let a follower catch up", kills: true, run: recovery},
+		"failover":  {about: "Kill the leader under load", times: true, own: true, run: failover},
+		"recover":   {about: "Restart all servers, and let a follower catch up", own: true, run: recovery},
 		"replicate": {about: "Publish, and see how far followers are behind", run: replicate},
 	}
 }

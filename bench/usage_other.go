@@ -2,15 +2,10 @@
 
 package bench
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
-var errProc = errors.New("bench: what other processes use is known on Linux only")
+// ProcessUsage does not know on this system what processes use: it is 0.
+func ProcessUsage(pids ...int) (Usage, error) { return Usage{Servers: len(pids)}, nil }
 
-// ProcessUsage is not known on this system.
-func ProcessUsage(...int) (Usage, error) { return Usage{}, errProc }
-
-// ProcessCPU is not known on this system.
-func ProcessCPU(...int) (time.Duration, error) { return 0, errProc }
+// ProcessCPU does not know on this system what processes use: it is 0.
+func ProcessCPU(...int) (time.Duration, error) { return 0, nil }

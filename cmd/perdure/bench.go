@@ -1,130 +1,331 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/perdure/perdure/bench"
 	"github.com/perdure/perdure/client"
 )
 
-// benchOptions are the flags of `perdure bench publish`.
+// defaultCount is how many messages `bench publish` publishes unless a duration
+// is given.
+const defaultCount = 1_000_000
+
+// benchVerb is one scenario on the command line.
+type benchVerb struct {
+	name     string
+	aliases  []string
+	flags    []string // that only some have
+	timeless bool     // measures no times of messages
+	counts   bool     // ends by --count unless a duration is given
+	long     string
+	example  string
+}
+
+// benchVerbs are all scenarios that have a command.
+var benchVerbs = []benchVerb{{
+	name: "publish", flags: []string{"count", "together", "sync"}, counts: true,
+	long: "Before the clock runs it publishes 5 % of --count, at least one message, to warm up: a running\n" +
+		"cluster stores these, too. With --duration it goes by time.",
+	example: "  perdure bench publish\n" +
+		"  perdure bench publish --durability async --size 128 --count 2000000 -o json\n" +
+		"  perdure bench publish --sync --count 5000\n" +
+		"  perdure bench publish --size 128,1024,16384 --publishers 4 --duration 5s --runs 3 --report publish.html\n" +
+		"  perdure bench publish --connect 127.0.0.1:7400 --endpoint default",
+}, {
+	name: "stream", flags: []string{"sync", "workers", "durables", "prefetch", "backlog"},
+	long: "Publishers wait while more than --backlog messages, 100,000 unless given, are not consumed and\n" +
+		"acknowledged. Messages a second are those acknowledged.",
+	example: "  perdure bench stream --size 128 --publishers 4\n" +
+		"  perdure bench stream --workers 4 -o json",
+}, {
+	name: "latency", flags: []string{"rate", "workers", "durables", "prefetch"},
+	long: "Open loop: messages are published at --rate whatever happens, and every time is from when the\n" +
+		"message was meant to go, so that a stall counts for all that had to wait behind it.",
+	example: "  perdure bench latency --rate 20000 --hgrm latency.hgrm\n" +
+		"  perdure bench latency --rate 1000 --durability sync --report latency.html",
+}, {
+	name: "subscribe", timeless: true, aliases: []string{"drain"}, flags: []string{"workers", "durables", "prefetch", "backlog"},
+	long: "Publishes a backlog of --backlog messages, a million or 256 MiB unless given, then subscribes,\n" +
+		"and measures until every acknowledgement is confirmed. With --workers they share a durable.",
+	example: "  perdure bench subscribe --durables 1,4\n" +
+		"  perdure bench subscribe --workers 1,4,16 --runs 3",
+}, {
+	name: "fanout", flags: []string{"durables", "prefetch", "backlog"},
+	long:    "Closed loop, as stream: every durable has a subscriber that acknowledges all messages.",
+	example: "  perdure bench fanout --durables 1,8,64",
+}, {
+	name: "match", flags: []string{"matchers", "together"},
+	long:    "Each message has a field with one of --matchers values, and each durable wants one of them.\nNobody is attached.",
+	example: "  perdure bench match --matchers 1,10,100,1000",
+}, {
+	name: "clusters", flags: []string{"clusters"},
+	long:    "Each cluster has publishers of its own, and a member on every server. Nobody is attached.",
+	example: "  perdure bench clusters --clusters 1,16,64",
+}, {
+	name: "idle", timeless: true, flags: []string{"clusters"},
+	long:    "Measures how much of a processor a server with --clusters clusters uses when nothing happens.",
+	example: "  perdure bench idle --clusters 1000",
+}, {
+	name: "backlog", flags: []string{"backlog"},
+	long: "Publishes --backlog messages that stay pending, and then measures how fast more can be published.\n" +
+		"They need disk: three times their bytes, and more.",
+	example: "  perdure bench backlog --backlog 0,1000000,10000000",
+}, {
+	name: "failover", flags: []string{"clusters", "kills", "fast"},
+	long: "Publishes one by one and consumes; kills the server that leads with SIGKILL, --kills times, and\n" +
+		"starts it again. A gap is from the last confirmation before to the first after a kill. Then it\n" +
+		"counts what was lost, stored twice and delivered again.",
+	example: "  perdure bench failover --kills 20\n" +
+		"  perdure bench failover --kills 20 --fast --durability sync",
+}, {
+	name: "recover", timeless: true, flags: []string{"backlog"},
+	long: "Publishes --backlog messages, kills all servers, and measures until they are ready again. Then it\n" +
+		"kills a follower, publishes as many again, and measures how fast the follower catches up.",
+	example: "  perdure bench recover --backlog 1000000",
+}, {
+	name:    "replicate",
+	long:    "Publishes as fast as is confirmed, and looks how far followers are behind their leader.",
+	example: "  perdure bench replicate --servers 1,3,5 --durability memory,async,sync",
+}}
+
+// benchOptions are the flags of a scenario. Lists are one load for each value.
 type benchOptions struct {
 	load       bench.Load
-	durability string
+	scenario   string
+	sizes      []int
+	publishers []int
+	servers    []int
+	durability []string
+	workers    []int
+	durables   []int
+	matchers   []int
+	clusters   []int
+	backlogs   []int
+	fast       bool
+	runs       int
 	connect    string
 	timeout    time.Duration
 	dir        string
+	hgrm       string
+	report     string
+	output     benchFormat
 }
 
 func (p *program) benchCommand() *cobra.Command {
 	cmd := p.group(&cobra.Command{
-		Use:     "bench",
-		Short:   "Measure how fast a cluster is",
-		Example: "  perdure bench publish",
+		Use:   "bench",
+		Short: "Measure how fast a cluster is",
+		Example: "  perdure bench publish\n" +
+			"  perdure bench stream --runs 3 --report stream.html",
 	})
-	cmd.AddCommand(p.benchPublishCommand())
+	for _, v := range benchVerbs {
+		cmd.AddCommand(p.benchScenarioCommand(v))
+	}
+	cmd.AddCommand(p.benchCompareCommand())
 	return cmd
 }
 
-func (p *program) benchPublishCommand() *cobra.Command {
-	o := benchOptions{load: bench.Load{Scenario: "publish"}}
+func (p *program) benchScenarioCommand(v benchVerb) *cobra.Command {
+	o := &benchOptions{scenario: v.name, load: bench.Load{Scenario: v.name}}
 	cmd := &cobra.Command{
-		Use:   "publish",
-		Short: "Publish equal messages as fast as they are confirmed",
-		Long: "Starts three servers on this machine with a store that one durable keeps, publishes, and\n" +
-			"prints messages a second, the time from call to confirmation, and the processor time of all\n" +
-			"servers for a million messages. With --connect it uses an endpoint of a running cluster, and\n" +
-			"knows nothing of its processor time. PERDURE_CONNECT, which other commands read, is not\n" +
-			"meant for it.\n\n" +
-			"Before the clock runs it publishes 5 % of --count, at least one message, to warm up: a running\n" +
-			"cluster stores these, too.\n\n" +
-			"A window is what a publisher has sent and not yet seen confirmed.",
-		Example: "  perdure bench publish\n" +
-			"  perdure bench publish --durability async --size 128 --count 2000000 -o json\n" +
-			"  perdure bench publish --sync --count 5000\n" +
-			"  perdure bench publish --connect 127.0.0.1:7400 --endpoint default",
-		Args: noArgs,
+		Use: v.name, Aliases: v.aliases, Short: bench.About(v.name), Args: noArgs, Example: v.example,
+		Long: bench.About(v.name) + ".\n\n" + v.long + "\n\n" + benchLong(v.name),
 	}
-	output := outputFlag(cmd)
+	o.flags(cmd, v)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := o.check(cmd, v); err != nil {
+			return err
+		}
+		return p.bench(cmd, o)
+	}
+	return cmd
+}
+
+// benchLong says what all scenarios have in common.
+func benchLong(name string) string {
+	text := "It starts servers on this machine, each a process with files in --data, and removes them in the\n" +
+		"end. Flags that take several values, as in --size 128,1024, make one load of each; with --runs\n" +
+		"every load is run so often, in turns, on new servers, and the medians are printed.\n\n"
+	if !bench.NeedsServers(name) {
+		text += "With --connect it uses an endpoint of a running cluster, and knows nothing of what its servers\n" +
+			"use. PERDURE_CONNECT, which other commands read, is not meant for it.\n\n"
+	}
+	return text + "A window is what a publisher has sent and not yet seen confirmed."
+}
+
+// flags declares the flags of a scenario.
+func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	f := cmd.Flags()
-	f.IntVar(&o.load.Size, "size", 128, "bytes of a body")
-	f.IntVar(&o.load.Count, "count", 1_000_000, "messages that are measured; 5 % more warm up")
-	f.IntVar(&o.load.Publishers, "publishers", 1, "publishers, each with a connection")
+	f.VarP(&o.output, "output", "o", "how to print")
+	o.output = benchTable
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
+	f.IntSliceVar(&o.sizes, "size", []int{128}, "bytes of a body")
+	f.IntSliceVar(&o.publishers, "publishers", []int{1}, "publishers, each with a connection")
 	f.IntVar(&o.load.Window, "window", client.DefaultWindowBatches, "batches of a publisher in its window")
 	f.IntVar(&o.load.Batch, "batch", client.DefaultBatchTarget, "bytes at which a batch is sent")
-	f.BoolVar(&o.load.Sync, "sync", false, "wait for each message before the next")
-	f.StringVar(&o.durability, "durability", "async", "of the store: memory, async or sync")
+	f.StringSliceVar(&o.durability, "durability", []string{"async"}, "of the store: memory, async or sync")
+	if v.counts {
+		f.IntVar(&o.load.Count, "count", defaultCount, "messages that are measured; 5 % more warm up")
+	}
+	f.DurationVar(&o.load.Warmup, "warmup", bench.DefaultWarmup, "how long the load runs before the clock does")
+	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, "how long is measured")
+	o.ownFlags(f, v)
+	f.IntVar(&o.runs, "runs", 1, "how often each load is run; the medians are printed")
+	f.IntSliceVar(&o.servers, "servers", []int{3}, "servers to start: 1, 3, 5 or 7")
 	f.StringVar(&o.connect, "connect", "", "addresses of servers of a running cluster")
-	f.StringVar(&o.load.Endpoint, "endpoint", "bench", "endpoint of the running cluster")
+	f.StringVar(&o.load.Endpoint, "endpoint", "", "endpoint of the running cluster; bench unless given")
 	f.StringVar(&o.dir, "data", "", "where to put the servers' files; the system's temporary directory unless given")
+	f.StringVar(&o.hgrm, "hgrm", "", "file for the times in HDR histogram format")
+	f.StringVar(&o.report, "report", "", "file for a page with charts")
 	timeoutFlag(cmd, &o.timeout)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if !slices.Contains([]string{"memory", "async", "sync"}, o.durability) {
-			return usagef(cmd, "--durability %q: it must be memory, async or sync", o.durability)
+}
+
+// ownFlags declares what only some scenarios have.
+func (o *benchOptions) ownFlags(f *pflag.FlagSet, v benchVerb) {
+	for _, name := range v.flags {
+		switch name {
+		case "sync":
+			f.BoolVar(&o.load.Sync, name, false, "wait for each message before the next")
+		case "together":
+			f.IntVar(&o.load.Together, name, 0, "messages that one call publishes and waits for; 0 for each by itself")
+		case "rate":
+			f.IntVar(&o.load.Rate, name, bench.DefaultRate, "messages a second, of all publishers")
+		case "workers":
+			f.IntSliceVar(&o.workers, name, []int{0}, "subscribers that share a durable; 0 for one of a standard durable")
+		case "durables":
+			f.IntSliceVar(&o.durables, name, []int{1}, "durables that consume, each with a subscriber")
+		case "prefetch":
+			f.IntVar(&o.load.Prefetch, name, 0, "messages that a subscriber holds unacknowledged; 0 for the durable's limit")
+		case "matchers":
+			f.IntSliceVar(&o.matchers, name, []int{100}, "durables that share the messages out")
+		case "clusters":
+			f.IntSliceVar(&o.clusters, name, []int{1}, "clusters, each with a member on every server")
+		case "backlog":
+			f.IntSliceVar(&o.backlogs, name, []int{0}, "messages that wait to be consumed")
+		case "kills":
+			f.IntVar(&o.load.Kills, name, 3, "how often a leader is killed")
+		case "fast":
+			f.BoolVar(&o.fast, name, false, "use the profile that elects leaders soon")
 		}
-		if o.connect == "" && cmd.Flags().Changed("endpoint") {
-			return usagef(cmd, "--endpoint goes with --connect")
-		}
-		if err := checkAddresses(cmd, o.connect); err != nil {
-			return err
-		}
-		if err := o.load.Validate(); err != nil {
+	}
+}
+
+// check refuses flags that cannot be meant. Nothing is started before.
+func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
+	timed := cmd.Flags().Changed("duration") || cmd.Flags().Changed("warmup")
+	switch {
+	case v.counts && timed && cmd.Flags().Changed("count"):
+		return usagef(cmd, "--count and --duration: give one of them")
+	case timed:
+		o.load.Count = 0
+	}
+	if o.load.Warmup == 0 {
+		o.load.Warmup = -1 // asked for: 0 is the default's
+	}
+	if o.load.Duration <= 0 && !v.counts {
+		return usagef(cmd, "--duration %v: it must be positive", o.load.Duration)
+	}
+	if err := o.checkLists(cmd, v); err != nil {
+		return err
+	}
+	if o.runs < 1 || o.runs > 1000 {
+		return usagef(cmd, "--runs %d: it must be 1 to 1000", o.runs)
+	}
+	if err := o.checkConnect(cmd); err != nil {
+		return err
+	}
+	points := o.points()
+	for _, pt := range points {
+		if err := pt.load.Validate(); err != nil {
 			return usagef(cmd, "%w", err)
 		}
-		r, err := p.bench(cmd.Context(), o)
-		if err != nil {
-			return err
+	}
+	switch {
+	case o.hgrm != "" && v.timeless:
+		return usagef(cmd, "--hgrm: %s measures no times of messages", v.name)
+	case o.hgrm != "" && len(points) > 1:
+		return usagef(cmd, "--hgrm: there are %d loads, and the file holds the times of one", len(points))
+	}
+	return nil
+}
+
+// checkLists refuses values of lists that no load may have.
+func (o *benchOptions) checkLists(cmd *cobra.Command, v benchVerb) error {
+	for _, d := range o.durability {
+		if !slices.Contains([]string{"memory", "async", "sync"}, d) {
+			return usagef(cmd, "--durability %q: it must be memory, async or sync", d)
 		}
-		if *output == formatJSON {
-			return p.writeJSON(p.stdout, r)
+		if d == "memory" && (v.name == "recover" || v.name == "failover" && o.load.Kills > 1) {
+			return usagef(cmd, "--durability memory: a server that kept messages in memory is fenced when it starts again; "+
+				"use async or sync, or failover --kills 1")
 		}
-		p.printBench(r)
+	}
+	for _, n := range o.servers {
+		if !slices.Contains([]int{1, 3, 5, 7}, n) {
+			return usagef(cmd, "--servers %d: it must be 1, 3, 5 or 7", n)
+		}
+		if n == 1 && (v.name == "recover" || v.name == "failover") {
+			return usagef(cmd, "--servers 1: %s needs servers that go on without one; give it 3", v.name)
+		}
+	}
+	// To a load 0 is its default; here it was asked for.
+	for flag, list := range map[string][]int{"publishers": o.publishers, "durables": o.durables, "clusters": o.clusters, "matchers": o.matchers} {
+		if slices.Contains(list, 0) {
+			return usagef(cmd, "--%s 0: it must be at least 1", flag)
+		}
+	}
+	return nil
+}
+
+// checkConnect refuses what does not go with a running cluster, or only with one.
+func (o *benchOptions) checkConnect(cmd *cobra.Command) error {
+	if o.connect == "" {
+		if cmd.Flags().Changed("endpoint") {
+			return usagef(cmd, "--endpoint goes with --connect")
+		}
 		return nil
 	}
-	return cmd
+	if bench.NeedsServers(o.scenario) {
+		return usagef(cmd, "--connect: %s needs servers of its own; leave --connect away", o.scenario)
+	}
+	for _, flag := range []string{"servers", "fast"} {
+		if cmd.Flags().Changed(flag) {
+			return usagef(cmd, "--%s does not go with --connect: the cluster runs already", flag)
+		}
+	}
+	if o.load.Endpoint == "" {
+		o.load.Endpoint = bench.DefaultEndpoint
+	}
+	return checkAddresses(cmd, o.connect)
 }
 
-// bench runs the load, on servers of its own unless there are some.
-func (p *program) bench(ctx context.Context, o benchOptions) (f *bench.Figures, err error) {
-	o.load.Connect = func(ctx context.Context, name string) (*client.Client, error) {
-		return client.Connect(ctx, o.connect, client.WithName(name),
-			client.WithConnectTimeout(o.timeout), client.WithRetry(o.timeout))
+// benchFormat is the value of -o.
+type benchFormat string
+
+const (
+	benchTable benchFormat = "table"
+	benchJSON  benchFormat = "json"
+	benchCSV   benchFormat = "csv"
+)
+
+func (f *benchFormat) String() string { return string(*f) }
+
+// Set implements [pflag.Value].
+func (f *benchFormat) Set(s string) error {
+	all := []benchFormat{benchTable, benchJSON, benchCSV}
+	if !slices.Contains(all, benchFormat(s)) {
+		return fmt.Errorf("%q is none of table, json and csv", s)
 	}
-	if o.connect == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-		servers, err := bench.StartServers(ctx, self, 3, o.durability, bench.ServerOptions{Dir: o.dir})
-		if err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, servers.Stop()) }()
-		o.load.Connect, o.load.Usage, o.load.Servers = servers.Connect, servers.Usage, servers
-	}
-	if isTerminal(p.stderr) {
-		fmt.Fprintf(p.stderr, "perdure: publishing %s messages of %d bytes\n", grouped(o.load.Count), o.load.Size)
-	}
-	return bench.Run(ctx, o.load)
+	*f = benchFormat(s)
+	return nil
 }
 
-func (p *program) printBench(r *bench.Figures) {
-	cpu := "-"
-	if r.ServersCPU > 0 {
-		cpu = fmt.Sprintf("%.2f s", r.ServersCPU)
-	}
-	printTable(p.stdout, []string{"messages/s", "MB/s", "p50", "p99", "server CPU per million"}, [][]any{{
-		grouped(int64(r.MsgsPerSec)), fmt.Sprintf("%.1f", r.MBPerSec),
-		grouped(r.P50) + " us", grouped(r.P99) + " us", cpu,
-	}})
-	if !r.Interested {
-		fmt.Fprintln(p.stderr, "perdure: no durable is interested, so nothing was kept")
-	}
-}
+// Type implements [pflag.Value].
+func (f *benchFormat) Type() string { return strings.Join([]string{"table", "json", "csv"}, "|") }
