@@ -66,6 +66,7 @@ type duty struct {
 	waiters  []waiter       // for acks and releases
 	detached []uint64       // attachments to be ended
 	mark     uint64         // watermark wanted, 0 none
+	newest   uint64         // attachment that was ever attached under this leader
 	hot      bool
 	waits    bool
 	delays   bool
@@ -218,6 +219,11 @@ func (s *Service) Attach(sub *Subscription, credit dispatch.Credit) error {
 		return err
 	}
 	if t.standard {
+		// It may be the newer one's turn to have come and gone already.
+		if sub.Attach < t.newest {
+			return ErrForceClosed
+		}
+		t.newest = sub.Attach
 		for _, other := range slices.Clone(t.subs) {
 			if s.subs[other].Attach > sub.Attach {
 				return ErrForceClosed

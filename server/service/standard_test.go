@@ -192,6 +192,23 @@ func TestDurableDeletedWhileSubscribed(t *testing.T) {
 	}
 }
 
+// An attachment that comes to its service only after a newer one has come and
+// gone was taken over all the same.
+func TestALateAttachmentIsTakenOver(t *testing.T) {
+	r := newRig(t)
+	late := r.make(audit, 7)
+	young := r.subscribe(audit, 8, 100)
+	r.publish(3)
+	young.wantIDs(t, 1, 2, 3)
+	r.s.Detach(young.ID)
+	if err := r.s.Attach(late.Subscription, credit); !errors.Is(err, ErrForceClosed) {
+		t.Fatalf("attached: %v", err)
+	}
+	r.settle()
+	again := r.subscribe(audit, 7, 100)
+	again.wantIDs(t, 1, 2, 3)
+}
+
 // Counts show deliveries of earlier leaders as possible ones, and survive.
 func TestCountsAcrossLeaders(t *testing.T) {
 	r := newRig(t)
