@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-	"github.com/spf13/viper"
 
 	"github.com/perdure/perdure/message"
 )
@@ -58,126 +57,92 @@ func Flags(f *pflag.FlagSet) {
 
 // LoadConfig reads the configuration from the file that --config or
 // PERDURE_CONFIG names, the environment and the flags in f, and validates it.
-// Unknown keys are refused. Its errors name every problem.
+// Unknown keys are refused. Its errors name every problem, each under the name
+// by which the value was given; a file that cannot be read is reported alone.
 func LoadConfig(f *pflag.FlagSet, environ []string) (Config, error) {
-	v := viper.NewWithOptions(viper.EnvKeyReplacer(strings.NewReplacer("-", "_")))
+	l := newLayers(f)
 	env := environment(environ)
-	var keys []string
-	var errs []error
-	f.VisitAll(func(flag *pflag.Flag) {
-		key := strings.ReplaceAll(flag.Name, "-", "_")
-		if key == "config" || flag.Name == "help" {
-			return
-		}
-		keys = append(keys, key)
-		v.SetDefault(key, flag.DefValue)
-	})
 	file, _ := f.GetString("config")
 	if e, ok := env["config"]; ok && !f.Changed("config") {
 		file = e
 	}
 	if file != "" {
-		errs = append(errs, readFile(v, file, keys)...)
-	}
-	for _, key := range slices.Sorted(keysOf(env)) {
-		if !slices.Contains(keys, key) {
-			if key != "config" && serverVariable(key, keys) {
-				errs = append(errs, fmt.Errorf("environment: PERDURE_%s is not known%s", strings.ToUpper(key), suggest(key, keys)))
-			}
-			continue
+		if err := l.readFile(file); err != nil {
+			return Config{}, err
 		}
-		v.Set(key, env[key])
 	}
+	l.readEnvironment(env)
 	f.Visit(func(flag *pflag.Flag) {
-		if key := strings.ReplaceAll(flag.Name, "-", "_"); slices.Contains(keys, key) {
-			v.Set(key, flag.Value.String())
+		if key := keyOf(flag); l.flags[key] != nil {
+			l.set(key, flag.Value.String(), "--"+flag.Name)
 		}
 	})
 	var c Config
-	if err := v.UnmarshalExact(&c); err != nil {
-		errs = append(errs, err)
-	} else {
-		errs = append(errs, c.validate()...)
+	if err := l.values.Unmarshal(&c); err != nil {
+		return c, errors.Join(append(l.errs, fmt.Errorf("configuration: %w", err))...)
 	}
-	return c, errors.Join(errs...)
+	return c, errors.Join(append(l.errs, c.validate(l.source)...)...)
 }
 
-// environment returns the PERDURE_ variables by key.
-func environment(environ []string) map[string]string {
-	env := map[string]string{}
-	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		if key, ok := strings.CutPrefix(name, "PERDURE_"); ok {
-			env[strings.ToLower(key)] = value
-		}
-	}
-	return env
-}
-
-func keysOf(m map[string]string) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-// serverVariable tells a mistyped key of the server from a variable of another
-// command (PERDURE_CONNECT and the like), which is none of ours.
-func serverVariable(key string, keys []string) bool {
-	return nearest(key, keys) != ""
-}
-
-func readFile(v *viper.Viper, file string, keys []string) []error {
-	v.SetConfigFile(file)
-	if err := v.ReadInConfig(); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return []error{fmt.Errorf("config: %s does not exist", file)}
-		}
-		return []error{fmt.Errorf("config: %s: %w", file, err)}
-	}
+// validate makes paths absolute and returns what is wrong. source says under
+// which name the value of a key was given.
+func (c *Config) validate(source func(key string) string) []error {
 	var errs []error
-	for _, key := range v.AllKeys() {
-		if !slices.Contains(keys, key) {
-			errs = append(errs, fmt.Errorf("config: %s: unknown key %q%s", file, key, suggest(key, keys)))
-		}
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{source(key)}, args...)...))
 	}
-	return errs
-}
-
-func (c *Config) validate() []error {
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if err := message.ValidName(c.Name); err != nil {
-		bad("name: %w; set --name to the server's name", err)
+		bad("name", "%w; set --name to the server's name", err)
 	}
 	if c.Data == "" {
-		bad("data: no data directory; set --data")
+		bad("data", "no data directory; set --data")
 	} else if abs, err := filepath.Abs(c.Data); err != nil {
-		bad("data: %w", err)
+		bad("data", "%w", err)
 	} else {
 		c.Data = abs
 	}
 	for _, l := range []struct{ key, addr string }{{"listen_client", c.ListenClient}, {"listen_peer", c.ListenPeer}, {"listen_ops", c.ListenOps}} {
 		host, _, err := net.SplitHostPort(l.addr)
 		if err != nil {
-			bad("%s: %q is not HOST:PORT", l.key, l.addr)
+			bad(l.key, "%q is not HOST:PORT", l.addr)
 		} else if !c.Insecure && !loopback(host) {
-			bad("%s: %s is reachable from other machines, and there is no TLS; listen on loopback, or say --insecure", l.key, l.addr)
+			bad(l.key, "%s is reachable from other machines, and there is no TLS; listen on loopback, or say --insecure", l.addr)
 		}
 	}
-	if _, err := c.CoreServers(); err != nil {
-		errs = append(errs, err)
+	if core, err := parseCore(c.Core); err != nil {
+		bad("core", "%w", err)
+	} else if err := c.checkOwn(core, source); err != nil {
+		bad("core", "%w", err)
 	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.LogLevel) {
-		bad("log_level: %q is none of debug, info, warn, error", c.LogLevel)
+	if levels := []string{"debug", "info", "warn", "error"}; !slices.Contains(levels, c.LogLevel) {
+		bad("log_level", "%q is none of %s", c.LogLevel, strings.Join(levels, ", "))
 	}
 	if !slices.Contains([]string{"text", "json"}, c.LogFormat) {
-		bad("log_format: %q is neither text nor json", c.LogFormat)
+		bad("log_format", "%q is neither text nor json", c.LogFormat)
 	}
 	return errs
+}
+
+// checkOwn refuses a core list in which this server has an address that others
+// would not find it under.
+func (c *Config) checkOwn(core []CoreServer, source func(string) string) error {
+	i := slices.IndexFunc(core, func(s CoreServer) bool { return s.Name == c.Name })
+	if i < 0 {
+		return nil // it is auxiliary
+	}
+	key, told := "listen_peer", c.ListenPeer
+	_, port, _ := net.SplitHostPort(core[i].Addr)
+	_, listens, err := net.SplitHostPort(c.ListenPeer)
+	if err != nil || listens == "0" || listens == port {
+		return nil // reported already, any port, or the same
+	}
+	if c.AdvertisePeer != "" {
+		key, told = "advertise_peer", c.AdvertisePeer
+		if _, advertised, err := net.SplitHostPort(told); err == nil && advertised == port {
+			return nil
+		}
+	}
+	return fmt.Errorf("this server, %s, is listed at %s, but %s is %s; the ports must be the same, so change one of them", c.Name, core[i].Addr, source(key), told)
 }
 
 func loopback(host string) bool {
@@ -197,20 +162,28 @@ type CoreServer struct {
 
 // CoreServers parses the core list, sorted by name.
 func (c *Config) CoreServers() ([]CoreServer, error) {
-	if strings.TrimSpace(c.Core) == "" {
-		return nil, errors.New("core: no core servers; set --core to NAME=HOST:PORT for each, with commas between")
+	list, err := parseCore(c.Core)
+	if err != nil {
+		return nil, fmt.Errorf("core: %w", err)
+	}
+	return list, nil
+}
+
+func parseCore(core string) ([]CoreServer, error) {
+	if strings.TrimSpace(core) == "" {
+		return nil, errors.New("no core servers; set --core to NAME=HOST:PORT for each, with commas between")
 	}
 	var list []CoreServer
-	for _, item := range strings.Split(c.Core, ",") {
+	for _, item := range strings.Split(core, ",") {
 		name, addr, ok := strings.Cut(strings.TrimSpace(item), "=")
 		if !ok {
-			return nil, fmt.Errorf("core: %q is not NAME=HOST:PORT", item)
+			return nil, fmt.Errorf("%q is not NAME=HOST:PORT", item)
 		}
 		if err := message.ValidName(name); err != nil {
-			return nil, fmt.Errorf("core: %q: %w", item, err)
+			return nil, fmt.Errorf("%q: %w", item, err)
 		}
 		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return nil, fmt.Errorf("core: %q: %q is not HOST:PORT", item, addr)
+			return nil, fmt.Errorf("%q: %q is not HOST:PORT", item, addr)
 		}
 		list = append(list, CoreServer{Name: name, Addr: addr})
 	}
@@ -218,11 +191,11 @@ func (c *Config) CoreServers() ([]CoreServer, error) {
 	for i := range list {
 		list[i].ID = uint64(i + 1)
 		if i > 0 && list[i].Name == list[i-1].Name {
-			return nil, fmt.Errorf("core: %s is named twice", list[i].Name)
+			return nil, fmt.Errorf("%s is named twice", list[i].Name)
 		}
 	}
 	if n := len(list); n%2 == 0 || n > 7 {
-		return nil, fmt.Errorf("core: %d servers; there must be 1, 3, 5 or 7, so that a majority is always more than half", n)
+		return nil, fmt.Errorf("%d servers; there must be 1, 3, 5 or 7, so that a majority is always more than half", n)
 	}
 	return list, nil
 }
@@ -237,43 +210,4 @@ func prepareData(dir string) error {
 		return fmt.Errorf("data: %s cannot be written: %w; choose another --data, or change its owner", dir, err)
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
-}
-
-func suggest(key string, keys []string) string {
-	if n := nearest(key, keys); n != "" {
-		return fmt.Sprintf("; did you mean %q?", n)
-	}
-	return ""
-}
-
-// nearest returns the key that differs from key in at most a third of its
-// letters, "" if there is none.
-func nearest(key string, keys []string) string {
-	best, at := "", len(key)/3+1
-	for _, k := range keys {
-		if d := distance(key, k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			next := diagonal
-			if a[i] != b[j] {
-				next = min(row[j], row[j+1], diagonal) + 1
-			}
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }

@@ -30,8 +30,8 @@ func load(t *testing.T, file string, environ []string, args ...string) (Config, 
 	return LoadConfig(f, environ)
 }
 
-// enough is what every configuration needs.
-var enough = []string{"--name", "s1", "--data", "/data", "--core", "s1=127.0.0.1:1"}
+// enough is what every configuration needs, here that of an auxiliary server.
+var enough = []string{"--name", "s1", "--data", "/data", "--core", "s9=127.0.0.1:1"}
 
 // settings are all keys, with a default and three values that can be told apart.
 var settings = []struct {
@@ -129,16 +129,25 @@ func TestConfigErrors(t *testing.T) {
 		{"nothing given", "", nil, nil, []string{"name: ", "set --name", "data: ", "set --data", "core: ", "set --core"}},
 		{"unknown key", "lisen_client: 127.0.0.1:1\n", nil, enough, []string{`unknown key "lisen_client"`, `did you mean "listen_client"?`}},
 		{"nested key", "log:\n  level: debug\n", nil, enough, []string{`unknown key "log.level"`, `"log_level"`}},
-		{"unknown variable", "", []string{"PERDURE_LOG_LEVLE=debug"}, enough, []string{"PERDURE_LOG_LEVLE", `"log_level"`}},
+		{"unknown variable", "", []string{"PERDURE_LOG_LEVLE=debug"}, enough, []string{"PERDURE_LOG_LEVLE", `did you mean "PERDURE_LOG_LEVEL"?`}},
 		{"no such file", "", nil, append([]string{"--config", "/nowhere.yaml"}, enough...), []string{"/nowhere.yaml does not exist"}},
 		{"no YAML", "name: [", nil, enough, []string{"server.yaml"}},
-		{"no address", "", nil, append([]string{"--listen-ops", "7402"}, enough...), []string{`listen_ops: "7402" is not HOST:PORT`}},
-		{"beyond loopback", "", nil, append([]string{"--listen-client", "0.0.0.0:7400"}, enough...), []string{"listen_client: 0.0.0.0:7400", "--insecure"}},
-		{"all interfaces", "", nil, append([]string{"--listen-peer", ":7401"}, enough...), []string{"listen_peer: :7401", "--insecure"}},
-		{"a name", "", nil, append([]string{"--listen-ops", "example.org:7402"}, enough...), []string{"listen_ops: example.org:7402"}},
-		{"log level", "", nil, append([]string{"--log-level", "loud", "--log-format", "xml"}, enough...), []string{`log_level: "loud"`, `log_format: "xml"`}},
+		{"no address", "", nil, append([]string{"--listen-ops", "7402"}, enough...), []string{`--listen-ops: "7402" is not HOST:PORT`}},
+		{"beyond loopback", "", nil, append([]string{"--listen-client", "0.0.0.0:7400"}, enough...), []string{"--listen-client: 0.0.0.0:7400", "--insecure"}},
+		{"all interfaces", "", nil, append([]string{"--listen-peer", ":7401"}, enough...), []string{"--listen-peer: :7401", "--insecure"}},
+		{"a name", "", nil, append([]string{"--listen-ops", "example.org:7402"}, enough...), []string{"--listen-ops: example.org:7402"}},
+		{"log level", "", nil, append([]string{"--log-level", "loud", "--log-format", "xml"}, enough...), []string{`--log-level: "loud"`, `--log-format: "xml"`}},
 		{"reserved name", "", nil, append(enough, "--name", "_s1"), []string{"name: ", "'_'"}},
-		{"no boolean", "insecure: perhaps\n", nil, enough, []string{"insecure"}},
+		{"no boolean", "Insecure: perhaps\n", nil, enough, []string{"config: ", "server.yaml: Insecure: ", `"perhaps" is neither true nor false`}},
+		{"no boolean variable", "", []string{"PERDURE_INSECURE=perhaps"}, enough, []string{`PERDURE_INSECURE: "perhaps" is neither true nor false`}},
+		{"a number", "name: 7\n", nil, enough, []string{"server.yaml: name: 7 is no text; write it in quotes"}},
+		{"a boolean", "region: true\n", nil, enough, []string{"region: true is no text; write it in quotes"}},
+		{"a list", "core: [s1=127.0.0.1:7401]\n", nil, enough, []string{"server.yaml: core: it has a list; write one text, as in s1=127.0.0.1:7401,"}},
+		{"a table", "core:\n  s1: 127.0.0.1:7401\n", nil, enough, []string{"core: it has keys and values; write one text"}},
+		{"a level in the file", "log_level: loud\n", nil, enough, []string{`server.yaml: log_level: "loud" is none of debug`}},
+		{"a level in the environment", "", []string{"PERDURE_LOG_LEVEL=loud"}, enough, []string{`PERDURE_LOG_LEVEL: "loud" is none of`}},
+		{"another port", "", nil, append([]string{"--core", "s1=127.0.0.1:7411"}, enough[:4]...), []string{"--core: this server, s1, is listed at 127.0.0.1:7411, but --listen-peer is 127.0.0.1:7401"}},
+		{"another port told", "advertise_peer: h:7402\n", nil, append([]string{"--core", "s1=127.0.0.1:7411"}, enough[:4]...), []string{"listed at 127.0.0.1:7411, but config: ", "server.yaml: advertise_peer is h:7402"}},
 	} {
 		_, err := load(t, tc.file, tc.environ, tc.args...)
 		if err == nil {
@@ -146,9 +155,53 @@ func TestConfigErrors(t *testing.T) {
 			continue
 		}
 		for _, want := range tc.want {
-			if !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(want)) {
+			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: no %q in: %v", tc.name, want, err)
 			}
+		}
+	}
+}
+
+// What cannot be read is reported alone: what is missing then may be in there.
+func TestConfigFileThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	for name, want := range map[string]string{
+		"none.yaml":   " does not exist",
+		"server.conf": ": unknown kind of file; its name must end with .yaml, .yml, .json, .toml",
+		"bad.yaml":    " is not valid YAML: ",
+		"bad.json":    " is not valid JSON: ",
+		"bad.toml":    " is not valid TOML: ",
+	} {
+		path := filepath.Join(dir, name)
+		if name != "none.yaml" {
+			if err := os.WriteFile(path, []byte("name: [s1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := load(t, "", nil, "--config", path)
+		if err == nil || !strings.HasPrefix(err.Error(), "config: "+path+want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v, want %q and nothing else", name, err, want)
+		}
+		for _, library := range []string{"yaml: ", "json: ", "toml: ", "parsing config", "decod", "unconvertible", "Unsupported"} {
+			if err != nil && strings.Contains(err.Error(), library) {
+				t.Errorf("%s: %v speaks of a library", name, err)
+			}
+		}
+	}
+}
+
+// Its own entry of the core list may be what it listens on, or what it tells.
+func TestOwnCoreEntry(t *testing.T) {
+	for _, args := range [][]string{
+		{"--core", "s1=127.0.0.1:7401"},
+		{"--core", "s1=example.org:7401"},
+		{"--core", "s1=proxy:9", "--advertise-peer", "proxy:9"},
+		{"--core", "s1=127.0.0.1:7401", "--advertise-peer", "proxy:9"},
+		{"--core", "s1=127.0.0.1:5", "--listen-peer", "127.0.0.1:0"},
+		{"--core", "s2=127.0.0.1:5"},
+	} {
+		if _, err := load(t, "", nil, append(args, "--name", "s1", "--data", "/data")...); err != nil {
+			t.Errorf("%v: %v", args, err)
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,6 +38,30 @@ func verb(cmd *cobra.Command, args []string) error {
 		return usagef(cmd, "unknown command %q; did you mean %q?", args[0], near[0])
 	}
 	return usagef(cmd, "unknown command %q; there are: %s", args[0], strings.Join(verbs(cmd), ", "))
+}
+
+// helpCommand shows the help of a command, and refuses what is none.
+func (p *program) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND...]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about := cmd.Root()
+			for _, name := range args {
+				i := slices.IndexFunc(about.Commands(), func(c *cobra.Command) bool { return c.Name() == name })
+				switch {
+				case i >= 0:
+					about = about.Commands()[i]
+				case !about.HasAvailableSubCommands():
+					return usagef(about, "%s has no command %q", about.CommandPath(), name)
+				default:
+					return verb(about, []string{name})
+				}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 func verbs(cmd *cobra.Command) []string {
@@ -72,7 +98,13 @@ func oneArg(what string) cobra.PositionalArgs {
 // finish gives every command below root, and root, what all of them share.
 func finish(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var invalid *pflag.InvalidValueError
+		if errors.As(err, &invalid) {
+			return usagef(cmd, "--%s %s", invalid.GetFlag().Name, badValue(invalid.GetFlag(), invalid.GetValue(), err))
+		}
+		return usagef(cmd, "%w", err)
+	})
 	each(root, func(cmd *cobra.Command) {
 		cmd.SuggestionsMinimumDistance = 2
 		cmd.Flags().SortFlags = false
@@ -122,7 +154,7 @@ func (p *program) fromEnvironment(cmd *cobra.Command) error {
 	var err error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value, ok := lookup(p.environ, twin(cmd, f.Name))
-		if !ok || value == "" || f.Changed || f.Name == "help" || err != nil {
+		if !ok || value == "" || f.Changed || f.Name == "help" || f.Name == "version" || err != nil {
 			return
 		}
 		e := cmd.Flags().SetAnnotation(f.Name, fromVariable, nil)
@@ -130,18 +162,36 @@ func (p *program) fromEnvironment(cmd *cobra.Command) error {
 			e = cmd.Flags().Set(f.Name, value)
 		}
 		if e != nil {
-			err = usagef(cmd, "environment: %s: %v", twin(cmd, f.Name), unquoteFlag(e))
+			err = usagef(cmd, "environment: %s: %s", twin(cmd, f.Name), badValue(f, value, e))
 		}
 	})
 	return err
 }
 
-// unquoteFlag leaves out pflag's own prefix, which names the flag.
-func unquoteFlag(err error) error {
-	if _, text, ok := strings.Cut(err.Error(), " flag: "); ok {
-		return fmt.Errorf("%s", text)
+// badValue says what a flag's value has to look like; err is why it was refused.
+func badValue(f *pflag.Flag, value string, err error) string {
+	switch kind := f.Value.Type(); kind {
+	case "duration":
+		if _, e := strconv.ParseFloat(value, 64); e == nil {
+			return fmt.Sprintf("%q: it has no unit; write %ss", value, value)
+		}
+		return fmt.Sprintf("%q: it must be a time, such as 500ms, 5s or 2m", value)
+	case "bool":
+		return fmt.Sprintf("%q: it must be true or false", value)
+	case "int", "int64", "uint64", "uint":
+		if _, e := strconv.ParseFloat(value, 64); errors.Is(e, strconv.ErrRange) || e == nil && !strings.ContainsAny(value, ".eE-") {
+			return fmt.Sprintf("%q: it is too large", value)
+		}
+		if strings.HasPrefix(kind, "u") {
+			return fmt.Sprintf("%q: it must be a whole number from 0 on", value)
+		}
+		return fmt.Sprintf("%q: it must be a whole number", value)
 	}
-	return err
+	// The values of our own types say it themselves.
+	if _, text, ok := strings.Cut(err.Error(), " flag: "); ok {
+		return text
+	}
+	return err.Error()
 }
 
 // lookup returns the last value of a variable.

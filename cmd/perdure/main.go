@@ -67,6 +67,9 @@ func (p *program) root() *cobra.Command {
 		p.realmCommand(), p.statusCommand(), p.pubCommand(), p.subCommand(),
 		p.benchCommand(), p.versionCommand(), p.completionCommand(),
 	)
+	root.SetHelpCommand(p.helpCommand())
+	root.Version = readVersion().Version
+	root.SetVersionTemplate(readVersion().String())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return p.fromEnvironment(cmd) }
 	finish(root)
 	return root

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -19,6 +20,15 @@ type versionInfo struct {
 	Platform string `json:"platform"`
 }
 
+// String is the line that people see.
+func (v versionInfo) String() string {
+	revision := v.Revision
+	if v.Modified {
+		revision += ", modified"
+	}
+	return fmt.Sprintf("perdure %s (%s) %s %s\n", v.Version, revision, v.Go, v.Platform)
+}
+
 func (p *program) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
@@ -33,11 +43,7 @@ func (p *program) versionCommand() *cobra.Command {
 		if *output == formatJSON {
 			return p.writeJSON(p.stdout, v)
 		}
-		revision := v.Revision
-		if v.Modified {
-			revision += ", modified"
-		}
-		_, err := fmt.Fprintf(p.stdout, "perdure %s (%s) %s %s\n", v.Version, revision, v.Go, v.Platform)
+		_, err := io.WriteString(p.stdout, v.String())
 		return err
 	}
 	return cmd
