@@ -41,15 +41,6 @@ func TestMajority(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	times := []time.Duration{1000, 2000, 3000, 4000}
-	for q, want := range map[float64]float64{0: 1, 0.25: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
-		if got := quantile(times, q); got != want {
-			t.Errorf("quantile %v: %v us, want %v", q, got, want)
-		}
-	}
-}
-
 func TestFrames(t *testing.T) {
 	a, b := net.Pipe()
 	defer b.Close()

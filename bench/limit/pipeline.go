@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,8 +22,8 @@ type pipeline struct {
 
 // startPipeline starts the servers, with segments of so many bytes, and waits
 // until they are ready.
-func startPipeline(ctx context.Context, size int64, sync bool) (p *pipeline, err error) {
-	p = &pipeline{}
+func startPipeline(ctx context.Context, size int64, sync bool) (_ *pipeline, err error) {
+	p := &pipeline{}
 	defer func() {
 		if err != nil {
 			p.stop()
@@ -104,8 +103,7 @@ func (p *pipeline) run(ctx context.Context, l load) (ratio.Figures, error) {
 		return ratio.Figures{ratio.MsgsPerSecond: rate, ratio.MBPerSecond: rate * float64(l.Size) / 1e6}, nil
 	}
 	times := publishers[0].finish()
-	slices.Sort(times)
-	return ratio.Figures{ratio.P50: quantile(times, 0.50), ratio.P99: quantile(times, 0.99)}, nil
+	return ratio.Figures{ratio.P50: ratio.Quantile(times, 0.50), ratio.P99: ratio.Quantile(times, 0.99)}, nil
 }
 
 func confirmed(publishers []*publisher) (messages int64) {
@@ -113,16 +111,6 @@ func confirmed(publishers []*publisher) (messages int64) {
 		messages += pub.confirmed.Load()
 	}
 	return messages
-}
-
-// quantile of sorted times in microseconds: the least that at least the part q
-// of them do not exceed. Of none it is not a number.
-func quantile(sorted []time.Duration, q float64) float64 {
-	if len(sorted) == 0 {
-		return math.NaN()
-	}
-	i := int(math.Ceil(q*float64(len(sorted)))) - 1
-	return float64(sorted[max(i, 0)].Nanoseconds()) / 1e3
 }
 
 // wait returns nil after d, or why ctx ended.

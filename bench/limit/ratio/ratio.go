@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // Units of figures.
@@ -70,6 +71,17 @@ func Median(values []float64) float64 {
 		return v[m]
 	}
 	return (v[m-1] + v[m]) / 2
+}
+
+// Quantile returns, in microseconds, the least time that at least the part q of
+// times do not exceed. It sorts times. Of none it is not a number.
+func Quantile(times []time.Duration, q float64) float64 {
+	if len(times) == 0 {
+		return math.NaN()
+	}
+	slices.Sort(times)
+	i := int(math.Ceil(q*float64(len(times)))) - 1
+	return float64(times[max(i, 0)].Nanoseconds()) / 1e3
 }
 
 // values collects one unit over runs. Runs that lack it give no value.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestMedian(t *testing.T) {
@@ -31,6 +32,18 @@ func TestMedian(t *testing.T) {
 	}
 	if !math.IsNaN(Median(nil)) {
 		t.Error("the median of nothing is a number")
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	times := []time.Duration{4000, 1000, 3000, 2000}
+	for q, want := range map[float64]float64{0: 1, 0.25: 1, 0.5: 2, 0.51: 3, 0.99: 4, 1: 4} {
+		if got := Quantile(times, q); got != want {
+			t.Errorf("quantile %v: %v us, want %v", q, got, want)
+		}
+	}
+	if !math.IsNaN(Quantile(nil, 0.5)) {
+		t.Error("a quantile of nothing is a number")
 	}
 }
 
