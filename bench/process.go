@@ -107,6 +107,9 @@ func (p *process) ready(ctx context.Context) error {
 	p.mu.Lock()
 	ended := p.ended
 	p.mu.Unlock()
+	if ended == nil {
+		return fmt.Errorf("bench: server %s was never started", p.name)
+	}
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {

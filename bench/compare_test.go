@@ -1,0 +1,62 @@
+package bench
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestCompare(t *testing.T) {
+	a := []*Summary{Summarize("v1", runsOf("publish", 100, 110, 120)), Summarize("v1", runsOf("stream", 50))}
+	b := []*Summary{Summarize("v2", runsOf("latency", 7)), Summarize("v2", runsOf("publish", 200, 220, 240))}
+	all, alone, err := Compare(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(alone) != 2 || alone[0] != "stream: 128 B, async, 1 publisher, 8 x 64 KiB" {
+		t.Errorf("alone are %q", alone)
+	}
+	find := func(unit string) Difference {
+		i := slices.IndexFunc(all, func(d Difference) bool { return d.Unit == unit })
+		if i < 0 {
+			t.Fatalf("nothing about %s in %+v", unit, all)
+		}
+		return all[i]
+	}
+	if d := find("msgs_per_s"); d.A != 110 || d.B != 220 || d.Ratio != 2 || !d.Better || !d.Apart || d.Scenario != "publish" {
+		t.Errorf("%+v", d)
+	}
+	if d := find("p99_us"); d.A != 890 || d.B != 780 || d.Ratio != 0.876 || !d.Better || !d.Apart {
+		t.Errorf("%+v", d)
+	}
+	if d := find("gap_ms_p50"); d.Ratio != 1 || d.Better || d.Apart {
+		t.Errorf("%+v", d)
+	}
+	if slices.ContainsFunc(all, func(d Difference) bool { return isCount(d.Unit) || d.Unit == "mb_per_s" }) {
+		t.Errorf("counts, or numbers that nobody has, are compared: %+v", all)
+	}
+}
+
+func TestCompareDoubts(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		a, b  []float64
+		apart bool
+	}{
+		{"ranges that touch", []float64{100, 110, 120}, []float64{120, 130, 140}, false},
+		{"one within the other", []float64{100, 110, 190}, []float64{120, 130, 140}, false},
+		{"lower", []float64{100, 110, 120}, []float64{70, 80, 90}, true},
+		{"single runs", []float64{100}, []float64{500}, false},
+	} {
+		all, _, err := Compare([]*Summary{Summarize("", runsOf("publish", tc.a...))}, []*Summary{Summarize("", runsOf("publish", tc.b...))})
+		if err != nil || all[0].Unit != "msgs_per_s" || all[0].Apart != tc.apart {
+			t.Errorf("%s: %+v, %v", tc.name, all, err)
+		}
+	}
+}
+
+func TestCompareNothing(t *testing.T) {
+	_, _, err := Compare([]*Summary{Summarize("", runsOf("publish", 1))}, []*Summary{Summarize("", runsOf("stream", 1))})
+	if err == nil {
+		t.Error("different loads were compared")
+	}
+}
