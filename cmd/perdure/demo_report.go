@@ -118,7 +118,8 @@ func (r *demoReport) print(w io.Writer) {
 	if !r.ReplicasIdentical {
 		identical = "DIFFERENT"
 	}
-	fmt.Fprintf(w, "\npublished %s, confirmed %s; call to confirmation p50 %s us, p99 %s us\n"+
+	fmt.Fprintln(w, "\nredelivered: deliveries with a count above 0, of messages that may have been delivered before")
+	fmt.Fprintf(w, "published %s, confirmed %s; call to confirmation p50 %s us, p99 %s us\n"+
 		"killed %s, then led by %s; next confirmation after %d ms; replicas %s\n",
 		grouped(r.Published), grouped(r.Confirmed), grouped(r.PublishP50), grouped(r.PublishP99),
 		r.Killed, r.NewLeader, r.FailoverMS, identical)

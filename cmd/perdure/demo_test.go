@@ -63,7 +63,7 @@ func TestDemoKeeps(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	code, stdout, stderr := output(t, "", "demo", "--count", "30", "--keep")
-	if code != 0 || !strings.Contains(stdout, "replicas identical") {
+	if code != 0 || !strings.Contains(stdout, "replicas identical") || !strings.Contains(stdout, "redelivered: deliveries with a count above 0") {
 		t.Fatalf("ended with %d: %s%s", code, stdout, stderr)
 	}
 	logs, err := filepath.Glob(filepath.Join(tmp, "perdure-demo-*", "s?.log"))

@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/client"
 	"github.com/perdure/perdure/realm"
 )
@@ -25,6 +27,12 @@ const (
 	reasonLost        = "LOST"
 	reasonWouldDelete = "WOULD_DELETE"
 )
+
+// ownReasons are the reasons that no server gives.
+var ownReasons = []string{
+	reasonUsage, reasonFailed, reasonInterrupted, reasonTimeout, reasonLost, reasonWouldDelete,
+	"UNAVAILABLE", "CLOSED", "WINDOW_FULL", "NOT_FOUND",
+}
 
 // usageError says that the command was asked wrongly.
 type usageError struct {
@@ -155,12 +163,32 @@ func describe(err error) complaint {
 	if errors.Is(err, client.ErrOutcomeUnknown) {
 		c.Reason = "OUTCOME_UNKNOWN"
 	}
-	for _, prefix := range []string{"client: ", "message: ", c.Reason + ": "} {
-		// Names of packages and the reason, which is shown anyway: words alone.
-		c.Message = strings.TrimPrefix(strings.ReplaceAll(" "+c.Message, " "+prefix, " "), " ")
-	}
+	c.Message = plainText(c.Message)
 	c.Message = strings.ReplaceAll(c.Message, "\n", "; ")
 	return c
+}
+
+// dialing is what gRPC says of a server that does not take connections, around
+// the reason.
+var dialing = regexp.MustCompile(`connection error: desc = "transport: (?:Error while dialing: )?(?:dial tcp [^ ]+: )?(?:connect: )?([^"]*)"`)
+
+// plainText leaves out what says nothing to people: names of packages, codes,
+// one of which is shown anyway, what is said twice in a row, and gRPC's frame.
+func plainText(text string) string {
+	text = dialing.ReplaceAllString(text, "$1")
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		var kept []string
+		for part := range strings.SplitSeq(line, ": ") {
+			_, code := perdurepb.Reason_value["REASON_"+part]
+			code = code || slices.Contains(ownReasons, part) || part == "client" || part == "message"
+			if !code && (len(kept) == 0 || kept[len(kept)-1] != part) {
+				kept = append(kept, part)
+			}
+		}
+		lines[i] = strings.Join(kept, ": ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 func fromRealm(problems realm.Problems) []client.Problem {

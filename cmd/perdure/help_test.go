@@ -1,10 +1,16 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
 )
 
 // TestHelp holds that every command says what it is for and gives examples
@@ -24,6 +30,26 @@ func TestHelp(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestJSONKeysAreDocumented looks for each key that -o json prints in docs/cli.md.
+func TestJSONKeysAreDocumented(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "cli.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{
+		complaint{}, progress{}, lineRange{}, deletion{}, holding{}, pubResult{}, messageView{}, demoReport{}, demoDurable{},
+		statusView{}, serverStatusView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
+		planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
+	} {
+		for field := range reflect.TypeOf(v).Fields() {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if documented := regexp.MustCompile("[`.]" + key + "(\\[\\])?[`.]"); key != "" && !documented.Match(text) {
+				t.Errorf("docs/cli.md does not explain %s of %T", key, v)
+			}
+		}
+	}
 }
 
 // checkExample parses what follows the word perdure in a line of shell.

@@ -232,5 +232,13 @@ func lastLine(path string) string {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return lines[len(lines)-1]
+	last := lines[len(lines)-1]
+	// What a server says at its end has our frame, which comes once more.
+	if text, ours := strings.CutPrefix(last, "perdure: "); ours {
+		if i := strings.LastIndex(text, " ("); i > 0 && strings.HasSuffix(text, ")") {
+			text = text[:i]
+		}
+		return text
+	}
+	return last
 }

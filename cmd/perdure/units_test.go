@@ -24,6 +24,10 @@ func TestDescribe(t *testing.T) {
 		{failuref("LOST", "2 lost"), "LOST", "2 lost"},
 		{fmt.Errorf("client: subscribe: %w", &client.Error{Reason: "NO_SUCH_ENDPOINT", Message: "no endpoint"}), "NO_SUCH_ENDPOINT", "subscribe: no endpoint"},
 		{errors.Join(client.ErrOutcomeUnknown, context.DeadlineExceeded), "OUTCOME_UNKNOWN", "the outcome is unknown; context deadline exceeded"},
+		{fmt.Errorf("client: publisher to %q: %w", "x", fmt.Errorf("client: publish: %w", &client.Error{Reason: "STORE_FULL", Message: "store s: store s: it is full"})),
+			"STORE_FULL", `publisher to "x": publish: store s: it is full`},
+		{errors.Join(client.ErrOutcomeUnknown, fmt.Errorf("client: gave up (5s): %w", errors.New(`UNAVAILABLE: client: UNAVAILABLE: server h:1: connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`))),
+			"OUTCOME_UNKNOWN", "the outcome is unknown; gave up (5s): server h:1: connection refused"},
 		{context.DeadlineExceeded, "TIMEOUT", "context deadline exceeded"},
 		{context.Canceled, "INTERRUPTED", "interrupted"},
 	} {
