@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/perdure/perdure/bench/limit/child"
 	"github.com/perdure/perdure/bench/limit/ratio"
 )
 
@@ -25,7 +26,9 @@ func main() {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, leave := child.UnderGoRun(ctx)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	leave()
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):

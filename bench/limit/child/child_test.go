@@ -58,3 +58,14 @@ func TestFreePorts(t *testing.T) {
 		t.Errorf("%v, %v: want 20 that differ", ports, err)
 	}
 }
+
+func TestUnderGoRun(t *testing.T) {
+	ctx, leave := UnderGoRun(t.Context())
+	if err := ctx.Err(); err != nil { // whoever started this test is alive
+		t.Error(err)
+	}
+	leave()
+	if ctx.Err() == nil {
+		t.Error("the context goes on")
+	}
+}
