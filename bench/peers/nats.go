@@ -101,12 +101,15 @@ type natsCluster struct {
 	servers    []*child.Child
 }
 
+// natsConfig lets a stream queue what all publishers may have outstanding: by
+// default it refuses a window of 8,000 messages of 16 KiB.
 const natsConfig = `server_name: n%d
 listen: 127.0.0.1:%d
 jetstream {
   store_dir: %q
   max_mem: 8GB
   max_file: 100GB
+  max_buffered_size: 1GB
   %s
 }
 cluster {
@@ -285,7 +288,7 @@ func (c *natsCluster) url(name string) (string, error) {
 			return url, nil
 		}
 	}
-	return "", fmt.Errorf("the stream is led by %q, which is none of ours", name)
+	return "", fmt.Errorf("the leader is %q, which is none of ours", name)
 }
 
 // remove deletes the stream and what it holds on disk.

@@ -94,8 +94,9 @@ func (r *natsRun) close() {
 	}
 }
 
-func (r *natsRun) connect() (*nats.Conn, error) {
-	c, err := nats.Connect(r.stream.url)
+// connect returns a connection that close closes.
+func (r *natsRun) connect(url string) (*nats.Conn, error) {
+	c, err := nats.Connect(url)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
@@ -131,38 +132,42 @@ func publishing(publish func(*natsPublisher, context.Context) error) natsLoad {
 
 // consumeAll makes the durable and starts everybody who consumes it.
 func (r *natsRun) consumeAll(ctx context.Context) error {
-	if _, err := r.durable(ctx); err != nil {
+	_, url, err := r.durable(ctx)
+	if err != nil {
 		return err
 	}
-	return r.consume(ctx, func() {})
+	return r.consume(ctx, url, func() {})
 }
 
 // durable makes the durable consumer and waits until its replicas are current.
-func (r *natsRun) durable(ctx context.Context) (jetstream.Consumer, error) {
+// It returns where it is led, too: that may be another server than the stream's.
+func (r *natsRun) durable(ctx context.Context) (c jetstream.Consumer, url string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, natsPatience, fmt.Errorf("waited %v", natsPatience))
 	defer cancel()
-	c, err := r.stream.js.CreateConsumer(ctx, streamName, jetstream.ConsumerConfig{
+	c, err = r.stream.js.CreateConsumer(ctx, streamName, jetstream.ConsumerConfig{
 		Durable: durableName, AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: held, AckWait: time.Minute,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create the durable: %w", err)
+		return nil, "", fmt.Errorf("create the durable: %w", err)
 	}
 	for {
 		info, err := c.Info(ctx)
 		if err == nil && settled(info.Cluster) {
-			return c, nil
+			url, err := r.stream.cluster.url(info.Cluster.Leader)
+			return c, url, err
 		}
 		if why := wait(ctx, 20*time.Millisecond); why != nil {
-			return nil, errors.Join(fmt.Errorf("the durable's replicas are not current: %w", why), err)
+			return nil, "", errors.Join(fmt.Errorf("the durable's replicas are not current: %w", why), err)
 		}
 	}
 }
 
-// consume pulls messages and acknowledges each: one consumer, or the workers
-// that share the durable. each is called after every message, by all of them.
-func (r *natsRun) consume(ctx context.Context, each func()) error {
+// consume pulls messages from the server at url and acknowledges each: one
+// consumer, or the workers that share the durable. each is called after every
+// message, by all of them.
+func (r *natsRun) consume(ctx context.Context, url string, each func()) error {
 	for range max(1, r.load.workers) {
-		conn, err := r.connect()
+		conn, err := r.connect(url)
 		if err != nil {
 			return err
 		}
@@ -201,7 +206,7 @@ func (r *natsRun) drain(ctx context.Context) (ratio.Figures, error) {
 	if err := r.fill(ctx); err != nil {
 		return nil, err
 	}
-	durable, err := r.durable(ctx)
+	durable, url, err := r.durable(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +218,7 @@ func (r *natsRun) drain(ctx context.Context) (ratio.Figures, error) {
 	began, want := time.Now(), int64(r.load.backlog)
 	received := make(chan struct{})
 	var once sync.Once
-	err = r.consume(ctx, func() {
+	err = r.consume(ctx, url, func() {
 		if r.consumed.messages.Load() >= want {
 			once.Do(func() { close(received) })
 		}

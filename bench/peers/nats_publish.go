@@ -42,7 +42,7 @@ type natsPublisher struct {
 }
 
 func (r *natsRun) publisher(i int) (*natsPublisher, error) {
-	conn, err := r.connect()
+	conn, err := r.connect(r.stream.url)
 	if err != nil {
 		return nil, err
 	}
