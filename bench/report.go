@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -60,6 +61,9 @@ func WriteReport(w io.Writer, list []*Summary, now time.Time) error {
 		if list[0].Version != "" {
 			d.About = "perdure " + list[0].Version + ", " + d.About
 		}
+	}
+	if common := inCommon(list); common != "" {
+		d.About += " All loads: " + common + "."
 	}
 	for _, c := range charted {
 		if drawing, any := barsOf(list, c.key); any {
@@ -117,12 +121,35 @@ func curvesOf(list []*Summary) []curve {
 	return lines
 }
 
-// label names a load, with its scenario where there are several.
+// label names a load among others: by what not all of them have in common.
 func (s *Summary) label(list []*Summary) string {
+	var own []string
 	if len(scenarioNames(list)) > 1 {
-		return s.Scenario + ": " + s.Describe()
+		own = append(own, s.Scenario)
 	}
-	return s.Describe()
+	for _, part := range s.parts() {
+		if slices.ContainsFunc(list, func(other *Summary) bool { return !slices.Contains(other.parts(), part) }) {
+			own = append(own, part)
+		}
+	}
+	if len(own) == 0 {
+		return s.Scenario
+	}
+	return strings.Join(own, ", ")
+}
+
+// inCommon is what label leaves out.
+func inCommon(list []*Summary) string {
+	if len(list) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, part := range list[0].parts() {
+		if !slices.ContainsFunc(list, func(other *Summary) bool { return !slices.Contains(other.parts(), part) }) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func tableOf(scenario string, list []*Summary) reportTable {

@@ -21,7 +21,7 @@ func TestWriteReport(t *testing.T) {
 	page := b.String()
 	for _, want := range []string{
 		"Perdure benchmark: publish, stream", "v1&lt;&amp;", "1970-01-01", "Messages a second", "Time by percentile",
-		"<rect class=\"bar\"", "<path class=\"range\"", "publish: 128 B, async, 1 publisher, 8 x 64 KiB, to receive", "<td>200 (100 to 300)</td>",
+		"<rect class=\"bar\"", "<path class=\"range\"", ">publish, to receive<", "All loads: 128 B, async, 1 publisher, 8 x 64 KiB.", "<td>200 (100 to 300)</td>",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not have %q", want)
@@ -63,6 +63,24 @@ func TestReportOfNothing(t *testing.T) {
 	}
 	if err := WriteReport(io.Discard, []*Summary{Summarize("", []*Figures{{Scenario: "idle"}})}, time.Now()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestLabels(t *testing.T) {
+	load := func(size, publishers int) *Summary {
+		return &Summary{Figures: Figures{Scenario: "publish", Size: size, Publishers: publishers, Sync: true}}
+	}
+	list := []*Summary{load(1, 1), load(1, 4), load(2, 4)}
+	for i, want := range []string{"1 B, 1 publisher", "1 B, 4 publishers", "2 B, 4 publishers"} {
+		if got := list[i].label(list); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := inCommon(list); got != "one by one" {
+		t.Errorf("in common is %q", got)
+	}
+	if got := list[0].label(list[:1]); got != "publish" {
+		t.Errorf("a single load is %q", got)
 	}
 }
 

@@ -84,7 +84,10 @@ func merged(runs []*Figures, times func(*Figures) *hdrhistogram.Histogram) *hdrh
 }
 
 // Describe names the load in a line: what tells it from others of its scenario.
-func (f *Figures) Describe() string {
+func (f *Figures) Describe() string { return strings.Join(f.parts(), ", ") }
+
+// parts are what Describe says.
+func (f *Figures) parts() []string {
 	parts := []string{sizeText(f.Size)}
 	add := func(n int, one, many string) {
 		switch {
@@ -117,7 +120,7 @@ func (f *Figures) Describe() string {
 		parts = append(parts, fmt.Sprintf("backlog %d", f.Backlog))
 	}
 	add(int(f.More["voters"]), "voter", "voters")
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 // sizeText writes whole powers of 1,024 with a unit.

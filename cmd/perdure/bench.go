@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,15 +100,15 @@ var benchVerbs = []benchVerb{{
 type benchOptions struct {
 	load       bench.Load
 	scenario   string
-	sizes      []int
-	publishers []int
-	servers    []int
+	sizes      numbers
+	publishers numbers
+	servers    numbers
 	durability []string
-	workers    []int
-	durables   []int
-	matchers   []int
-	clusters   []int
-	backlogs   []int
+	workers    numbers
+	durables   numbers
+	matchers   numbers
+	clusters   numbers
+	backlogs   numbers
 	fast       bool
 	runs       int
 	connect    string
@@ -166,8 +167,8 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	f.VarP(&o.output, "output", "o", "how to print")
 	o.output = benchTable
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
-	f.IntSliceVar(&o.sizes, "size", []int{128}, "bytes of a body")
-	f.IntSliceVar(&o.publishers, "publishers", []int{1}, "publishers, each with a connection")
+	numbersFlag(f, &o.sizes, "size", 128, "bytes of a body")
+	numbersFlag(f, &o.publishers, "publishers", 1, "publishers, each with a connection")
 	f.IntVar(&o.load.Window, "window", client.DefaultWindowBatches, "batches of a publisher in its window")
 	f.IntVar(&o.load.Batch, "batch", client.DefaultBatchTarget, "bytes at which a batch is sent")
 	f.StringSliceVar(&o.durability, "durability", []string{"async"}, "of the store: memory, async or sync")
@@ -175,10 +176,14 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 		f.IntVar(&o.load.Count, "count", defaultCount, "messages that are measured; 5 % more warm up")
 	}
 	f.DurationVar(&o.load.Warmup, "warmup", bench.DefaultWarmup, "how long the load runs before the clock does")
-	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, "how long is measured")
+	duration := "how long is measured"
+	if v.counts {
+		duration += ", in place of --count"
+	}
+	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, duration)
 	o.ownFlags(f, v)
 	f.IntVar(&o.runs, "runs", 1, "how often each load is run; the medians are printed")
-	f.IntSliceVar(&o.servers, "servers", []int{3}, "servers to start: 1, 3, 5 or 7")
+	numbersFlag(f, &o.servers, "servers", 3, "servers to start: 1, 3, 5 or 7")
 	f.StringVar(&o.connect, "connect", "", "addresses of servers of a running cluster")
 	f.StringVar(&o.load.Endpoint, "endpoint", "", "endpoint of the running cluster; bench unless given")
 	f.StringVar(&o.dir, "data", "", "where to put the servers' files; the system's temporary directory unless given")
@@ -198,17 +203,17 @@ func (o *benchOptions) ownFlags(f *pflag.FlagSet, v benchVerb) {
 		case "rate":
 			f.IntVar(&o.load.Rate, name, bench.DefaultRate, "messages a second, of all publishers")
 		case "workers":
-			f.IntSliceVar(&o.workers, name, []int{0}, "subscribers that share a durable; 0 for one of a standard durable")
+			numbersFlag(f, &o.workers, name, 0, "subscribers that share a durable; 0 for one of a standard durable")
 		case "durables":
-			f.IntSliceVar(&o.durables, name, []int{1}, "durables that consume, each with a subscriber")
+			numbersFlag(f, &o.durables, name, 1, "durables that consume, each with a subscriber")
 		case "prefetch":
 			f.IntVar(&o.load.Prefetch, name, 0, "messages that a subscriber holds unacknowledged; 0 for the durable's limit")
 		case "matchers":
-			f.IntSliceVar(&o.matchers, name, []int{100}, "durables that share the messages out")
+			numbersFlag(f, &o.matchers, name, 100, "durables that share the messages out")
 		case "clusters":
-			f.IntSliceVar(&o.clusters, name, []int{1}, "clusters, each with a member on every server")
+			numbersFlag(f, &o.clusters, name, 1, "clusters, each with a member on every server")
 		case "backlog":
-			f.IntSliceVar(&o.backlogs, name, []int{0}, "messages that wait to be consumed")
+			numbersFlag(f, &o.backlogs, name, 0, "messages that wait to be consumed")
 		case "kills":
 			f.IntVar(&o.load.Kills, name, 3, "how often a leader is killed")
 		case "fast":
@@ -276,7 +281,7 @@ func (o *benchOptions) checkLists(cmd *cobra.Command, v benchVerb) error {
 		}
 	}
 	// To a load 0 is its default; here it was asked for.
-	for flag, list := range map[string][]int{"publishers": o.publishers, "durables": o.durables, "clusters": o.clusters, "matchers": o.matchers} {
+	for flag, list := range map[string]numbers{"publishers": o.publishers, "durables": o.durables, "clusters": o.clusters, "matchers": o.matchers} {
 		if slices.Contains(list, 0) {
 			return usagef(cmd, "--%s 0: it must be at least 1", flag)
 		}
@@ -305,6 +310,40 @@ func (o *benchOptions) checkConnect(cmd *cobra.Command) error {
 	}
 	return checkAddresses(cmd, o.connect)
 }
+
+// numbers is the value of a flag that takes several numbers.
+type numbers []int
+
+// numbersFlag declares one with a default.
+func numbersFlag(f *pflag.FlagSet, n *numbers, name string, value int, usage string) {
+	*n = numbers{value}
+	f.Var(n, name, usage)
+}
+
+func (n *numbers) String() string {
+	var list []string
+	for _, v := range *n {
+		list = append(list, strconv.Itoa(v))
+	}
+	return strings.Join(list, ",")
+}
+
+// Set implements [pflag.Value].
+func (n *numbers) Set(s string) error {
+	var list numbers
+	for word := range strings.SplitSeq(s, ",") {
+		v, err := strconv.Atoi(strings.TrimSpace(word))
+		if err != nil {
+			return fmt.Errorf("%q is no number; want one or several, as in 1,4,16", word)
+		}
+		list = append(list, v)
+	}
+	*n = list
+	return nil
+}
+
+// Type implements [pflag.Value].
+func (n *numbers) Type() string { return "numbers" }
 
 // benchFormat is the value of -o.
 type benchFormat string
