@@ -25,7 +25,7 @@ import (
 //	0   1  magic 0xd7
 //	1   1  kind
 //	2   1  type
-//	3   1  flags, zero
+//	3   1  flags: 1 says that the group goes on with the next record
 //	4   4  length of the data
 //	8   8  sequence
 //	16  4  chain: the CRC at 52 of the record before
@@ -43,6 +43,7 @@ const (
 	segmentHeader = 48
 	recordHeader  = 56
 	align         = 8
+	flagMore      = 1
 
 	// MaxData bounds the data of a record, in bytes: the greatest entry (32 MiB)
 	// with what is put around it.
@@ -61,6 +62,9 @@ type Record struct {
 	Generation uint32
 	Index      uint64
 	Term       uint64
+	// More says that the record after it belongs to the same group: a group comes
+	// back whole or not at all. The last record of an Append ends its group.
+	More bool
 	// Data is at most MaxData bytes. Append copies it; what Read returns is the
 	// caller's.
 	Data []byte
@@ -125,7 +129,11 @@ type frame struct {
 func appendRecord(dst []byte, r *Record, sequence, stable uint64, chain uint32) ([]byte, uint32) {
 	at := len(dst)
 	be := binary.BigEndian
-	dst = append(dst, recordMagic, byte(r.Kind), r.Type, 0)
+	flags := byte(0)
+	if r.More {
+		flags = flagMore
+	}
+	dst = append(dst, recordMagic, byte(r.Kind), r.Type, flags)
 	dst = be.AppendUint32(dst, uint32(len(r.Data)))
 	dst = be.AppendUint64(dst, sequence)
 	dst = be.AppendUint32(dst, chain)
@@ -149,10 +157,10 @@ func recordSize(data int) int64 { return int64(recordHeader+data+align-1) &^ (al
 // parseRecord reads a record's header. ok is false if it is none.
 func parseRecord(b []byte) (r Record, f frame, ok bool) {
 	be := binary.BigEndian
-	if len(b) < recordHeader || b[0] != recordMagic || b[3] != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) {
+	if len(b) < recordHeader || b[0] != recordMagic || b[3]&^flagMore != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) {
 		return r, f, false
 	}
-	r = Record{Kind: Kind(b[1]), Type: b[2], Generation: be.Uint32(b[20:]), Index: be.Uint64(b[24:]), Term: be.Uint64(b[32:])}
+	r = Record{Kind: Kind(b[1]), Type: b[2], More: b[3] == flagMore, Generation: be.Uint32(b[20:]), Index: be.Uint64(b[24:]), Term: be.Uint64(b[32:])}
 	f = frame{
 		length: be.Uint32(b[4:]), sequence: be.Uint64(b[8:]), chain: be.Uint32(b[16:]),
 		stable: be.Uint64(b[40:]), dataSum: be.Uint32(b[48:]), sum: be.Uint32(b[52:]),

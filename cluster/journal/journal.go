@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -98,7 +99,8 @@ type segment struct {
 }
 
 // Append appends records with one write, in order, and appends their positions
-// to to. They may be read at once. It copies the data.
+// to to. They may be read at once. It copies the data. A group lies in one
+// segment, which is larger than others if it must be.
 func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 	w := &j.write
 	w.Lock()
@@ -116,7 +118,9 @@ func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 		at := w.cur.size
 		for i := range records[:n] {
 			to = append(to, Position{w.cur.number, uint32(at) + uint32(len(w.buf)), uint32(len(records[i].Data))})
-			j.put(&records[i])
+			r := records[i]
+			r.More = r.More && i < n-1
+			j.put(&r)
 		}
 		if err := j.flush(); err != nil {
 			return to, err
@@ -126,8 +130,9 @@ func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 	return to, nil
 }
 
-// room says how many of records go into the current segment, at least one: it
-// begins another where none does.
+// room says how many of records go into the current segment, at least a group: it
+// begins another where none fits. A group that is larger than a segment has one of
+// its own.
 func (j *Journal) room(records []Record) (n int, err error) {
 	w := &j.write
 	for {
@@ -136,17 +141,17 @@ func (j *Journal) room(records []Record) (n int, err error) {
 		}
 		if w.cur != nil {
 			size := w.cur.size + recordHeader // room for the end
-			for n < len(records) {
-				if size += recordSize(len(records[n].Data)); size > j.opts.SegmentBytes {
+			for i := range records {
+				size += recordSize(len(records[i].Data))
+				if size > j.opts.SegmentBytes && (n > 0 || w.cur.size > segmentHeader) {
 					break
 				}
-				n++
+				if !records[i].More || i == len(records)-1 {
+					n = i + 1
+				}
 			}
 			if n > 0 {
 				return n, nil
-			}
-			if w.cur.size == segmentHeader {
-				return 1, nil // larger than a segment: it has one of its own
 			}
 		}
 		if err := j.roll(); err != nil {
@@ -260,6 +265,23 @@ func (j *Journal) Next() uint64 {
 	j.write.Lock()
 	defer j.write.Unlock()
 	return j.write.next
+}
+
+// Full returns the numbers of the segments that are written to no more, ascending.
+func (j *Journal) Full() []uint64 {
+	j.write.Lock()
+	defer j.write.Unlock()
+	f := &j.files
+	f.RLock()
+	defer f.RUnlock()
+	numbers := make([]uint64, 0, len(f.segments))
+	for n, s := range f.segments {
+		if s != j.write.cur {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
 }
 
 // Stable returns the sequence below which every record is on disk.

@@ -83,7 +83,7 @@ func (r *rig) close() {
 }
 
 func same(a, b Record) bool {
-	return a.Kind == b.Kind && a.Type == b.Type && a.Generation == b.Generation && a.Index == b.Index && a.Term == b.Term && bytes.Equal(a.Data, b.Data)
+	return a.Kind == b.Kind && a.Type == b.Type && a.Generation == b.Generation && a.Index == b.Index && a.Term == b.Term && a.More == b.More && bytes.Equal(a.Data, b.Data)
 }
 
 func record(rng *rand.Rand, most int) Record {
@@ -326,6 +326,54 @@ func TestCutAnywhere(t *testing.T) {
 		x.close()
 		if got, _ := x.open(); len(got) != want+1 || !same(got[want], r.all[7]) {
 			t.Fatalf("cut at %d: %d records the next time, want %d", cut, len(got), want+1)
+		}
+		x.close()
+	}
+}
+
+// A group is there whole or not at all, wherever it is cut, and lies in one
+// segment.
+func TestGroups(t *testing.T) {
+	rng := rand.New(rand.NewPCG(6, 1))
+	fs := vfs.NewMem()
+	r := newRig(t, fs, MinSegmentBytes)
+	var ends []int // of groups, in records
+	for range 40 {
+		n := 1 + rng.IntN(5)
+		if rng.IntN(10) == 0 {
+			n = 20 // more than a segment
+		}
+		var recs []Record
+		for i := range n {
+			rec := record(rng, 600)
+			rec.More = i < n-1
+			recs = append(recs, rec)
+		}
+		r.append(recs...)
+		ends = append(ends, len(r.all))
+		if first := r.at[len(r.at)-n].Segment; first != r.at[len(r.at)-1].Segment {
+			t.Fatalf("a group is in segments %d to %d", first, r.at[len(r.at)-1].Segment)
+		}
+	}
+	last := r.at[len(r.at)-1].Segment
+	name := fs.PathJoin("j", segmentName(last))
+	whole := contents(t, fs, name)
+	for cut := segmentHeader; cut < len(whole); cut += 1 + rng.IntN(40) {
+		other := vfs.NewMem()
+		for n := uint64(1); n < last; n++ {
+			write(t, other, fs.PathJoin("j", segmentName(n)), contents(t, fs, fs.PathJoin("j", segmentName(n))))
+		}
+		write(t, other, name, whole[:cut])
+		x := &rig{t: t, fs: other, opts: Options{Dir: "j", FS: other, SegmentBytes: MinSegmentBytes}}
+		got, _ := x.open()
+		if !slices.EqualFunc(got, r.all[:len(got)], same) || !slices.Contains(ends, len(got)) {
+			t.Fatalf("cut at %d: %d records, groups end at %v", cut, len(got), ends)
+		}
+		more := Record{Kind: 1, Data: []byte("more")}
+		x.append(more)
+		x.close()
+		if again, _ := x.open(); len(again) != len(got)+1 || !same(again[len(got)], more) {
+			t.Fatalf("cut at %d: %d records the next time, want %d", cut, len(again), len(got)+1)
 		}
 		x.close()
 	}

@@ -186,6 +186,14 @@ func (s *scan) walk(r *io.SectionReader) error {
 	s.head, s.begun, s.end, s.next, s.chain, s.stable = h, true, segmentHeader, h.first, h.chain, h.stable
 	b := make([]byte, recordHeader)
 	var data []byte
+	group := *s // at the beginning of the group
+	defer func() {
+		if s.bad != nil {
+			bad := s.bad
+			*s = group
+			s.bad = bad
+		}
+	}()
 	for !s.ended {
 		if err := s.readAt(r, b, s.end); err != nil {
 			return err
@@ -222,6 +230,9 @@ func (s *scan) walk(r *io.SectionReader) error {
 		}
 		s.end += recordSize(int(f.length))
 		s.next, s.chain, s.stable = s.next+1, f.sum, max(s.stable, f.stable)
+		if !rec.More {
+			group = *s
+		}
 	}
 	return nil
 }
