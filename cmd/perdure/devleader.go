@@ -75,8 +75,10 @@ type heirs struct {
 	c         *client.Client
 	addresses []string
 	clusters  map[string]leadership // that it led, as they were
-	found     map[string]succession
 	began     time.Time
+
+	mu    sync.Mutex // guards found while watch runs
+	found map[string]succession
 }
 
 // watchHeirs notes what server leads now. It is nil where that is nothing, or
@@ -103,24 +105,42 @@ func (p *program) watchHeirs(cmd *cobra.Command, state devState, server string) 
 	return h
 }
 
-// watch looks for new leaders until all are found or ctx ends.
+// watch looks for new leaders until all are found or ctx ends. It asks each
+// server on its own: a dead one keeps nobody waiting for what the others know.
 func (h *heirs) watch(ctx context.Context) {
-	tick := time.NewTicker(leadPoll)
-	defer tick.Stop()
-	for len(h.found) < len(h.clusters) {
-		for name, now := range leaders(ctx, h.c, h.addresses) {
-			before, watched := h.clusters[name]
-			_, done := h.found[name]
-			if watched && !done && now.server != "" && now.term > before.term {
-				h.found[name] = succession{name, now.server, time.Since(h.began).Milliseconds()}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var asking sync.WaitGroup
+	for _, address := range h.addresses {
+		asking.Go(func() {
+			tick := time.NewTicker(leadPoll)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				if h.note(leaders(ctx, h.c, []string{address})) {
+					cancel()
+				}
+				select {
+				case <-ctx.Done():
+				case <-tick.C:
+				}
 			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		})
+	}
+	asking.Wait()
+}
+
+// note enters what a server says, and reports whether all clusters are led.
+func (h *heirs) note(said map[string]leadership) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, now := range said {
+		before, watched := h.clusters[name]
+		_, done := h.found[name]
+		if watched && !done && now.server != "" && now.term > before.term {
+			h.found[name] = succession{name, now.server, time.Since(h.began).Milliseconds()}
 		}
 	}
+	return len(h.found) == len(h.clusters)
 }
 
 // result says who leads now, by name of cluster.
