@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	startPatience   = time.Minute // until all servers are ready
+	startPatience   = time.Minute     // until all servers are ready
+	foundPatience   = 5 * time.Minute // until they have their realm: a thousand clusters take a while
 	connectPatience = 30 * time.Second
 )
 
@@ -74,7 +75,7 @@ func StartServers(ctx context.Context, binary string, servers int, durability st
 
 // found starts all servers and gives them their realm.
 func (s *Servers) found(ctx context.Context, realm []byte) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
+	ctx, cancel := context.WithTimeoutCause(ctx, foundPatience, fmt.Errorf("waited %v", foundPatience))
 	defer cancel()
 	for _, p := range s.processes {
 		if err := s.Start(p.name); err != nil {
