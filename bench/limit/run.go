@@ -26,12 +26,15 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	var failed []error
 	for _, durability := range durabilities {
 		loads := o.loads(durability)
-		if len(loads) == 0 {
+		if len(loads) == 0 || ctx.Err() != nil {
 			continue
 		}
 		more, err := o.compare(ctx, perdure{binary}, durability, loads)
 		rows = append(rows, more...)
 		failed = append(failed, err)
+	}
+	if ctx.Err() != nil {
+		failed = append(failed, fmt.Errorf("%w: the table is not whole", context.Cause(ctx)))
 	}
 	write := ratio.WriteTable
 	if o.json {
@@ -51,12 +54,14 @@ func (o options) compare(ctx context.Context, us perdure, durability string, loa
 	var failed []error
 	for _, l := range loads {
 		if ctx.Err() != nil {
-			failed = append(failed, context.Cause(ctx))
-			break
+			break // run says so, once
 		}
 		a, b, err := ratio.Alternate(ctx, o.runs,
 			o.tell("perdure", l, us.run), o.tell(peerName, l, p.run))
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			continue
+		case err != nil:
 			failed = append(failed, fmt.Errorf("%v: %w", l.Load, err))
 			continue
 		}

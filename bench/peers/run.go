@@ -31,6 +31,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		rows = append(rows, more...)
 		failed = append(failed, err)
 	}
+	if ctx.Err() != nil {
+		failed = append(failed, fmt.Errorf("%w: the table is not whole", context.Cause(ctx)))
+	}
 	write := ratio.WriteTable
 	if o.json {
 		write = ratio.WriteJSON
@@ -77,13 +80,12 @@ func (o options) compare(ctx context.Context, us, peer system) ([]ratio.Row, err
 	began := time.Now()
 	for i, c := range all {
 		if ctx.Err() != nil {
-			failed = append(failed, context.Cause(ctx))
-			break
+			break // run says so, once
 		}
 		fmt.Fprintf(o.progress, "%s %d of %d, after %v: %v\n", peer.name(), i+1, len(all), time.Since(began).Round(time.Second), c.load.Load)
 		more, err := o.measure(ctx, c, us, peer)
 		rows = append(rows, more...)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			failed = append(failed, fmt.Errorf("%v against %s: %w", c.load.Load, peer.name(), err))
 		}
 	}
