@@ -243,7 +243,7 @@ func TestWholePathAllocations(t *testing.T) {
 		sizes = sizes[:1]
 	}
 	for _, size := range sizes {
-		for role, n := range perBatch(t, servers, lead, size.body, size.messages, 2000) {
+		for role, n := range perBatch(t, servers, lead, size.body, size.messages, allocBatches) {
 			most := 40.0 * raceDetector
 			if role == "leader" {
 				most = 75 * raceDetector

@@ -277,7 +277,8 @@ func (n *node) deliverTo(id uint64, d service.Delivery) {
 // credit.
 func TestStalledReaderHoldsUpNobody(t *testing.T) {
 	t.Parallel()
-	n := start(t, testRealm)
+	// It says nothing, and is not to be given up for that.
+	n := start(t, replace(t, testRealm, "durability: async", "durability: async\n    client_timeout: 60s"))
 	stalled := n.mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights", Subscriber: "worker", CreditMessages: 1 << 40, CreditBytes: 1 << 60})
 	if stalled.opened.CreditMessages != service.MaxCredit {
 		t.Errorf("credit %d", stalled.opened.CreditMessages)
