@@ -38,9 +38,9 @@ func OnFailure(report func(d Delivery, err error)) ConsumeOption {
 }
 
 // Backoff sets how long a message whose handler failed stays away: first after
-// the first failure, twice as long after each further one, at most most. 100 ms
-// and 30 s unless set; 0 and 0 give it back at once. Other messages of the durable
-// go on meanwhile.
+// the first failure, twice as long after each further one, at most most, which is
+// at most MaxNackDelay. 100 ms and 30 s unless set; 0 and 0 give it back at once.
+// Other messages of the durable go on meanwhile.
 func Backoff(first, most time.Duration) ConsumeOption {
 	return consumeOption(func(c *consumeConfig) { c.first, c.most = first, most })
 }
@@ -76,8 +76,8 @@ func (s *Subscription) Consume(ctx context.Context, handle Handler, opts ...Cons
 	if cfg.workers < 1 {
 		return refusal(ErrInvalidArgument, nil, "%d workers: there must be at least 1", cfg.workers)
 	}
-	if cfg.first < 0 || cfg.most < cfg.first {
-		return refusal(ErrInvalidArgument, nil, "backoff from %v to %v: the first must not be negative, nor above the most", cfg.first, cfg.most)
+	if cfg.first < 0 || cfg.most < cfg.first || cfg.most > MaxNackDelay {
+		return refusal(ErrInvalidArgument, nil, "backoff from %v to %v: want 0 <= first <= most <= %v", cfg.first, cfg.most, MaxNackDelay)
 	}
 	errs := make(chan error, cfg.workers) // one each, so that none blocks
 	var workers sync.WaitGroup

@@ -136,10 +136,18 @@ func (d Delivery) AckSync(ctx context.Context) error {
 // delivery count rises.
 func (d Delivery) Nack() error { return d.NackAfter(0) }
 
-// NackAfter is Nack with a delay, rounded up to milliseconds.
+// MaxNackDelay is the longest that a message can be kept from being delivered
+// again.
+const MaxNackDelay = 365 * 24 * time.Hour
+
+// NackAfter is Nack with a delay of at most MaxNackDelay, rounded up to
+// milliseconds. Below 0 it is 0.
 func (d Delivery) NackAfter(delay time.Duration) error {
 	if d.c == nil {
 		return errNoDelivery
+	}
+	if delay > MaxNackDelay {
+		return refusal(ErrInvalidArgument, nil, "a delay of %v: at most %v", delay, MaxNackDelay)
 	}
 	delay = max(delay, 0)
 	return d.c.sub.settle(d, &delay)

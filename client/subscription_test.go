@@ -202,7 +202,11 @@ func TestNack(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := receive(t, s).NackAfter(1500 * time.Microsecond); err != nil {
+		d := receive(t, s)
+		if err := d.NackAfter(client.MaxNackDelay + 1); !errors.Is(err, client.ErrInvalidArgument) {
+			t.Errorf("away for more than a year: %v", err)
+		}
+		if err := d.NackAfter(1500 * time.Microsecond); err != nil {
 			t.Error(err)
 		}
 		wantNothing(t, s)
@@ -403,8 +407,10 @@ func TestConsume(t *testing.T) {
 		if err := s.Consume(t.Context(), nil, client.Workers(0)); !errors.Is(err, client.ErrInvalidArgument) {
 			t.Errorf("no workers: %v", err)
 		}
-		if err := s.Consume(t.Context(), nil, client.Backoff(2, 1)); !errors.Is(err, client.ErrInvalidArgument) {
-			t.Errorf("a backoff that falls: %v", err)
+		for _, b := range [][2]time.Duration{{2, 1}, {-1, 1}, {0, client.MaxNackDelay + 1}} {
+			if err := s.Consume(t.Context(), nil, client.Backoff(b[0], b[1])); !errors.Is(err, client.ErrInvalidArgument) {
+				t.Errorf("backoff from %v to %v: %v", b[0], b[1], err)
+			}
 		}
 	})
 }

@@ -61,10 +61,14 @@ func (r *Replica[R]) give() bool {
 			n++
 		}
 		h.message.Type, h.message.From, h.message.Entries = pb.MsgProp.Enum(), &r.opts.ID, h.offered[:n]
-		if r.rn.Step(&h.message) != nil {
+		err := r.rn.Step(&h.message)
+		// Raft has copied the data (v3.7): nothing must hold on to a large entry.
+		for _, e := range h.offered[:n] {
+			e.Data = nil
+		}
+		if err != nil {
 			return false
 		}
-		// Raft has copied the data (v3.7).
 		for _, s := range h.entries[:n] {
 			r.sealed.push(s)
 			r.uncommitted += s.bytes

@@ -187,6 +187,11 @@ func TestAllThatIsSealedLeavesAtOnce(t *testing.T) {
 			entries++
 			_ = s
 		}
+		for _, e := range p.held.offered {
+			if e.Data != nil {
+				t.Errorf("%s: %d bytes are held on to after Raft has taken them", name, len(e.Data))
+			}
+		}
 		for id := uint64(2); id <= 3; id++ {
 			if got := p.appended(id); got != entries || p.inEntries != len(sizes) {
 				t.Errorf("%s: %d of %d entries left for replica %d, with %d of %d proposals in them", name, got, entries, id, p.inEntries, len(sizes))

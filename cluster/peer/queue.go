@@ -182,5 +182,8 @@ func (q *appendQueue) setOpen(open bool, quick *quickWriter) {
 	q.enter()
 	q.busy = false
 	q.open, q.quick, q.rest, q.count, q.bytes = open, quick, nil, 0, 0
-	q.items, q.spare, q.frame = nil, nil, make([]byte, 0, quickBytes+framePrefix)
+	q.items, q.spare, q.frame = nil, nil, nil
+	if open {
+		q.frame = make([]byte, 0, framePrefix+quickBytes)
+	}
 }
