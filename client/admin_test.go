@@ -161,6 +161,11 @@ func TestStatus(t *testing.T) {
 		if len(s.Clusters) != 1 {
 			t.Fatalf("clusters %+v", s.Clusters)
 		}
+		for _, server := range s.Servers {
+			if own := server.Process; (own != nil) != server.Up || own != nil && own.Fsyncs != fsyncsOf(server.Name) {
+				t.Errorf("process of %s: %+v", server.Name, own)
+			}
+		}
 		main := s.Clusters[0]
 		states := map[string]string{}
 		for _, service := range main.Services {
@@ -182,13 +187,41 @@ func TestStatus(t *testing.T) {
 	})
 }
 
+func TestProcesses(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		c := w.connect()
+		defer closeAll(t, c)
+		w.admin = func(server string, request any) (any, error) {
+			if !request.(*perdurepb.StatusRequest).ProcessOnly {
+				t.Errorf("%s is asked for clusters, too", server)
+			}
+			return statusOf(server), nil
+		}
+		w.freeze("s2")
+		got, err := c.Admin().Processes(t.Context())
+		want := func(name string) *client.ProcessStatus {
+			return &client.ProcessStatus{
+				Incarnation: 9, Uptime: 1500 * time.Millisecond, Fsyncs: fsyncsOf(name),
+				AllocatedObjects: 1, AllocatedBytes: 2, GCCycles: 3, Goroutines: 4,
+			}
+		}
+		if all := map[string]*client.ProcessStatus{"s1": want("s1"), "s2": nil, "s3": want("s3")}; err != nil || !reflect.DeepEqual(got, all) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}
+
+func fsyncsOf(server string) uint64 { return uint64(server[1]) }
+
 // statusOf is what a server says. s3 leads since term 2; s1 has not heard.
 func statusOf(server string) *perdurepb.StatusResponse {
 	leader, term, unacked := "s3", uint64(2), uint64(3)
 	if server == "s1" {
 		leader, term, unacked = "s1", 1, 0
 	}
-	r := &perdurepb.StatusResponse{Realm: "demo", Revision: 4, Server: server}
+	r := &perdurepb.StatusResponse{Realm: "demo", Revision: 4, Server: server, Process: &perdurepb.ProcessStatus{
+		Incarnation: 9, UptimeMs: 1500, Fsyncs: fsyncsOf(server), AllocatedObjects: 1, AllocatedBytes: 2, GcCycles: 3, Goroutines: 4,
+	}}
 	cluster := &perdurepb.ClusterStatus{Id: 1, Name: "main", Durability: perdurepb.Durability_DURABILITY_SYNC, Leader: leader, Term: term}
 	for _, name := range []string{"s1", "s2", "s3"} {
 		r.Servers = append(r.Servers, &perdurepb.ServerStatus{Name: name, Client: name, Up: true})

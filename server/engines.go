@@ -190,6 +190,17 @@ func (e *engines) close() error {
 	return errors.Join(errs...)
 }
 
+// syncs counts the syncs of all engines.
+func (e *engines) syncs() uint64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var n uint64
+	for _, eng := range e.byMode {
+		n += eng.Syncs()
+	}
+	return n
+}
+
 // setSyncInterval gives the async engine the shortest interval that a cluster on
 // this server asks for; it is one engine for all of them.
 func (e *engines) setSyncInterval(interval time.Duration) {

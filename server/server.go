@@ -48,6 +48,7 @@ type Server struct {
 	logger      *slog.Logger
 	id          *identity
 	incarnation uint64
+	began       time.Time
 	engines     *engines
 	host        *cluster.Host
 	transport   *peer.Transport
@@ -90,7 +91,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 		return nil, err
 	}
 	s := &Server{
-		config: config, logger: logger.With("server", config.Name), incarnation: random64(), done: make(chan struct{}),
+		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}},
 		streams: newStreams(maxStreamsInAll),
 	}

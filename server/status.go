@@ -13,10 +13,10 @@ import (
 
 // Status implements perdurepb.AdminServer. It says what this server knows: all
 // servers and clusters of the realm, and of its own services everything.
-func (s *Server) Status(ctx context.Context, _ *perdurepb.StatusRequest) (*perdurepb.StatusResponse, error) {
+func (s *Server) Status(ctx context.Context, m *perdurepb.StatusRequest) (*perdurepb.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	r := &perdurepb.StatusResponse{Server: s.config.Name, Version: Version}
+	r := &perdurepb.StatusResponse{Server: s.config.Name, Version: Version, Process: s.processStatus()}
 	v := s.realm.view()
 	if v == nil {
 		return r, nil
@@ -33,6 +33,9 @@ func (s *Server) Status(ctx context.Context, _ *perdurepb.StatusRequest) (*perdu
 		r.Servers = append(r.Servers, &perdurepb.ServerStatus{
 			Id: srv.ID, Name: srv.Name, Client: srv.Client, Peer: srv.Peer, Ops: srv.Ops, Up: up[srv.ID], Core: srv.Core, Region: srv.Region,
 		})
+	}
+	if m.GetProcessOnly() {
+		return r, nil
 	}
 	for i := range v.Clusters {
 		r.Clusters = append(r.Clusters, s.clusterStatus(ctx, v, &v.Clusters[i]))

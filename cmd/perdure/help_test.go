@@ -40,7 +40,7 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 	}
 	for _, v := range []any{
 		complaint{}, progress{}, lineRange{}, deletion{}, holding{}, pubResult{}, messageView{}, demoReport{}, demoDurable{},
-		statusView{}, serverStatusView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
+		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
 		planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
 	} {
 		for field := range reflect.TypeOf(v).Fields() {

@@ -30,6 +30,18 @@ type serverStatusView struct {
 	Peer   string `json:"peer"`
 	Ops    string `json:"ops"`
 	Up     bool   `json:"up"`
+
+	Process *processView `json:"process,omitempty"` // of those that answered
+}
+
+// processView is what a server's process counts since it began.
+type processView struct {
+	Uptime           float64 `json:"uptime_s"`
+	Fsyncs           uint64  `json:"fsyncs"`
+	AllocatedObjects uint64  `json:"allocated_objects"`
+	AllocatedBytes   uint64  `json:"allocated_bytes"`
+	GCCycles         uint64  `json:"gc_cycles"`
+	Goroutines       uint64  `json:"goroutines"`
 }
 
 type clusterStatusView struct {
@@ -133,7 +145,13 @@ func stillForming(ctx context.Context, c *client.Client, s *client.Status) error
 func viewOf(s *client.Status) statusView {
 	v := statusView{Realm: s.Realm, Revision: s.Revision, Servers: []serverStatusView{}, Clusters: []clusterStatusView{}}
 	for _, x := range s.Servers {
-		v.Servers = append(v.Servers, serverStatusView{x.Name, x.Client, x.Peer, x.Ops, x.Up})
+		server := serverStatusView{Name: x.Name, Client: x.Client, Peer: x.Peer, Ops: x.Ops, Up: x.Up}
+		if y := x.Process; y != nil {
+			server.Process = &processView{
+				y.Uptime.Seconds(), y.Fsyncs, y.AllocatedObjects, y.AllocatedBytes, y.GCCycles, y.Goroutines,
+			}
+		}
+		v.Servers = append(v.Servers, server)
 	}
 	for _, x := range s.Clusters {
 		c := clusterStatusView{
@@ -167,9 +185,13 @@ func printStatus(w io.Writer, v statusView) {
 		if !s.Up {
 			up = "down"
 		}
-		rows = append(rows, []any{cell(s.Name), up, cell(s.Client), cell(s.Peer), cell(s.Ops)})
+		since := "-"
+		if s.Process != nil {
+			since = (time.Duration(s.Process.Uptime) * time.Second).String()
+		}
+		rows = append(rows, []any{cell(s.Name), up, since, cell(s.Client), cell(s.Peer), cell(s.Ops)})
 	}
-	printTable(w, []string{"server", "state", "clients", "peers", "operators"}, rows)
+	printTable(w, []string{"server", "state", "uptime", "clients", "peers", "operators"}, rows)
 	down := map[string]bool{}
 	for _, s := range v.Servers {
 		down[s.Name] = !s.Up

@@ -2271,6 +2271,7 @@ func (x *ApplyRealmResponse) GetWarnings() []*Problem {
 
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProcessOnly   bool                   `protobuf:"varint,1,opt,name=process_only,json=processOnly,proto3" json:"process_only,omitempty"` // leave the clusters out: cheap to ask often
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2305,6 +2306,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{26}
 }
 
+func (x *StatusRequest) GetProcessOnly() bool {
+	if x != nil {
+		return x.ProcessOnly
+	}
+	return false
+}
+
 type StatusResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Realm         string                 `protobuf:"bytes,1,opt,name=realm,proto3" json:"realm,omitempty"`
@@ -2314,6 +2322,7 @@ type StatusResponse struct {
 	Version       string                 `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	Servers       []*ServerStatus        `protobuf:"bytes,6,rep,name=servers,proto3" json:"servers,omitempty"`
 	Clusters      []*ClusterStatus       `protobuf:"bytes,7,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	Process       *ProcessStatus         `protobuf:"bytes,8,opt,name=process,proto3" json:"process,omitempty"` // of who answers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2397,6 +2406,106 @@ func (x *StatusResponse) GetClusters() []*ClusterStatus {
 	return nil
 }
 
+func (x *StatusResponse) GetProcess() *ProcessStatus {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+// ProcessStatus counts since the process began.
+type ProcessStatus struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Incarnation      uint64                 `protobuf:"varint,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // another one: the process is another, and counts anew
+	UptimeMs         uint64                 `protobuf:"varint,2,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	Fsyncs           uint64                 `protobuf:"varint,3,opt,name=fsyncs,proto3" json:"fsyncs,omitempty"`                                             // of all log engines, Pebble's included
+	AllocatedObjects uint64                 `protobuf:"varint,4,opt,name=allocated_objects,json=allocatedObjects,proto3" json:"allocated_objects,omitempty"` // on the heap
+	AllocatedBytes   uint64                 `protobuf:"varint,5,opt,name=allocated_bytes,json=allocatedBytes,proto3" json:"allocated_bytes,omitempty"`
+	GcCycles         uint64                 `protobuf:"varint,6,opt,name=gc_cycles,json=gcCycles,proto3" json:"gc_cycles,omitempty"`
+	Goroutines       uint64                 `protobuf:"varint,7,opt,name=goroutines,proto3" json:"goroutines,omitempty"` // that there are now
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ProcessStatus) Reset() {
+	*x = ProcessStatus{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessStatus) ProtoMessage() {}
+
+func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessStatus.ProtoReflect.Descriptor instead.
+func (*ProcessStatus) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ProcessStatus) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetUptimeMs() uint64 {
+	if x != nil {
+		return x.UptimeMs
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetFsyncs() uint64 {
+	if x != nil {
+		return x.Fsyncs
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetAllocatedObjects() uint64 {
+	if x != nil {
+		return x.AllocatedObjects
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetAllocatedBytes() uint64 {
+	if x != nil {
+		return x.AllocatedBytes
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetGcCycles() uint64 {
+	if x != nil {
+		return x.GcCycles
+	}
+	return 0
+}
+
+func (x *ProcessStatus) GetGoroutines() uint64 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
 type ServerStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2413,7 +2522,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2425,7 +2534,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2438,7 +2547,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{28}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ServerStatus) GetId() uint64 {
@@ -2514,7 +2623,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2526,7 +2635,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2539,7 +2648,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{29}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClusterStatus) GetId() uint64 {
@@ -2622,7 +2731,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2743,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2756,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -2727,7 +2836,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +2848,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,7 +2861,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StoreStatus) GetName() string {
@@ -2811,7 +2920,7 @@ type DurableStatus struct {
 
 func (x *DurableStatus) Reset() {
 	*x = DurableStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2932,7 @@ func (x *DurableStatus) String() string {
 func (*DurableStatus) ProtoMessage() {}
 
 func (x *DurableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2945,7 @@ func (x *DurableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DurableStatus.ProtoReflect.Descriptor instead.
 func (*DurableStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DurableStatus) GetName() string {
@@ -3062,8 +3171,9 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x12ApplyRealmResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12,\n" +
 	"\achanges\x18\x02 \x03(\v2\x12.perdure.v1.ChangeR\achanges\x12/\n" +
-	"\bwarnings\x18\x03 \x03(\v2\x13.perdure.v1.ProblemR\bwarnings\"\x0f\n" +
-	"\rStatusRequest\"\xfa\x01\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x13.perdure.v1.ProblemR\bwarnings\"2\n" +
+	"\rStatusRequest\x12!\n" +
+	"\fprocess_only\x18\x01 \x01(\bR\vprocessOnly\"\xaf\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
 	"\x05realm\x18\x01 \x01(\tR\x05realm\x12\x19\n" +
 	"\brealm_id\x18\x02 \x01(\tR\arealmId\x12\x1a\n" +
@@ -3071,7 +3181,18 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x06server\x18\x04 \x01(\tR\x06server\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x122\n" +
 	"\aservers\x18\x06 \x03(\v2\x18.perdure.v1.ServerStatusR\aservers\x125\n" +
-	"\bclusters\x18\a \x03(\v2\x19.perdure.v1.ClusterStatusR\bclusters\"\xac\x01\n" +
+	"\bclusters\x18\a \x03(\v2\x19.perdure.v1.ClusterStatusR\bclusters\x123\n" +
+	"\aprocess\x18\b \x01(\v2\x19.perdure.v1.ProcessStatusR\aprocess\"\xf9\x01\n" +
+	"\rProcessStatus\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\x04R\vincarnation\x12\x1b\n" +
+	"\tuptime_ms\x18\x02 \x01(\x04R\buptimeMs\x12\x16\n" +
+	"\x06fsyncs\x18\x03 \x01(\x04R\x06fsyncs\x12+\n" +
+	"\x11allocated_objects\x18\x04 \x01(\x04R\x10allocatedObjects\x12'\n" +
+	"\x0fallocated_bytes\x18\x05 \x01(\x04R\x0eallocatedBytes\x12\x1b\n" +
+	"\tgc_cycles\x18\x06 \x01(\x04R\bgcCycles\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\a \x01(\x04R\n" +
+	"goroutines\"\xac\x01\n" +
 	"\fServerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -3191,7 +3312,7 @@ func file_api_perdure_v1_perdure_proto_rawDescGZIP() []byte {
 }
 
 var file_api_perdure_v1_perdure_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(Reason)(0),                // 0: perdure.v1.Reason
 	(Durability)(0),            // 1: perdure.v1.Durability
@@ -3224,11 +3345,12 @@ var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(*ApplyRealmResponse)(nil), // 28: perdure.v1.ApplyRealmResponse
 	(*StatusRequest)(nil),      // 29: perdure.v1.StatusRequest
 	(*StatusResponse)(nil),     // 30: perdure.v1.StatusResponse
-	(*ServerStatus)(nil),       // 31: perdure.v1.ServerStatus
-	(*ClusterStatus)(nil),      // 32: perdure.v1.ClusterStatus
-	(*ServiceStatus)(nil),      // 33: perdure.v1.ServiceStatus
-	(*StoreStatus)(nil),        // 34: perdure.v1.StoreStatus
-	(*DurableStatus)(nil),      // 35: perdure.v1.DurableStatus
+	(*ProcessStatus)(nil),      // 31: perdure.v1.ProcessStatus
+	(*ServerStatus)(nil),       // 32: perdure.v1.ServerStatus
+	(*ClusterStatus)(nil),      // 33: perdure.v1.ClusterStatus
+	(*ServiceStatus)(nil),      // 34: perdure.v1.ServiceStatus
+	(*StoreStatus)(nil),        // 35: perdure.v1.StoreStatus
+	(*DurableStatus)(nil),      // 36: perdure.v1.DurableStatus
 }
 var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	0,  // 0: perdure.v1.Error.reason:type_name -> perdure.v1.Reason
@@ -3257,31 +3379,32 @@ var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	4,  // 23: perdure.v1.PlanRealmResponse.warnings:type_name -> perdure.v1.Problem
 	26, // 24: perdure.v1.ApplyRealmResponse.changes:type_name -> perdure.v1.Change
 	4,  // 25: perdure.v1.ApplyRealmResponse.warnings:type_name -> perdure.v1.Problem
-	31, // 26: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
-	32, // 27: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
-	1,  // 28: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
-	33, // 29: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
-	34, // 30: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
-	35, // 31: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
-	6,  // 32: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
-	8,  // 33: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
-	13, // 34: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
-	22, // 35: perdure.v1.Admin.GetRealm:input_type -> perdure.v1.GetRealmRequest
-	24, // 36: perdure.v1.Admin.PlanRealm:input_type -> perdure.v1.PlanRealmRequest
-	27, // 37: perdure.v1.Admin.ApplyRealm:input_type -> perdure.v1.ApplyRealmRequest
-	29, // 38: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
-	7,  // 39: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
-	10, // 40: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
-	18, // 41: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
-	23, // 42: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
-	25, // 43: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
-	28, // 44: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
-	30, // 45: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
-	39, // [39:46] is the sub-list for method output_type
-	32, // [32:39] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	32, // 26: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
+	33, // 27: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
+	31, // 28: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
+	1,  // 29: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
+	34, // 30: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
+	35, // 31: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
+	36, // 32: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
+	6,  // 33: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
+	8,  // 34: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
+	13, // 35: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
+	22, // 36: perdure.v1.Admin.GetRealm:input_type -> perdure.v1.GetRealmRequest
+	24, // 37: perdure.v1.Admin.PlanRealm:input_type -> perdure.v1.PlanRealmRequest
+	27, // 38: perdure.v1.Admin.ApplyRealm:input_type -> perdure.v1.ApplyRealmRequest
+	29, // 39: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
+	7,  // 40: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
+	10, // 41: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
+	18, // 42: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
+	23, // 43: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
+	25, // 44: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
+	28, // 45: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
+	30, // 46: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
+	40, // [40:47] is the sub-list for method output_type
+	33, // [33:40] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_api_perdure_v1_perdure_proto_init() }
@@ -3295,7 +3418,7 @@ func file_api_perdure_v1_perdure_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_perdure_v1_perdure_proto_rawDesc), len(file_api_perdure_v1_perdure_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
