@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
-	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/realm"
 	"github.com/perdure/perdure/realm/catalog"
 )
@@ -119,73 +119,89 @@ type clusterState struct {
 
 // awaitDeployed waits until the leader of every cluster has applied a revision.
 func (s *Server) awaitDeployed(ctx context.Context, revision uint64) error {
+	done := map[uint64]bool{} // it cannot be taken back
 	for {
 		v, changed := s.realm.watch()
-		if v.Revision >= revision {
-			missing := ""
-			for i := range v.Clusters {
-				if !s.deployed(ctx, &v.Clusters[i], revision) {
-					missing = v.Clusters[i].Name
-					break
-				}
-			}
-			if missing == "" {
-				return nil
-			}
+		if v.Revision < revision {
 			select {
 			case <-ctx.Done():
-				return faultf(perdurepb.Reason_REASON_NO_LEADER, "revision %d is applied to the realm, but cluster %s has not taken it yet: look at perdure status; it will when its services are up", revision, missing)
+				return faultf(perdurepb.Reason_REASON_NO_LEADER, "revision %d is applied, but server %s has not seen it yet", revision, s.config.Name)
 			case <-changed:
-			case <-time.After(realmRetry): // another server's state: nothing here changes with it
 			}
 			continue
 		}
+		s.askDeployed(ctx, v, revision, done)
+		missing := slices.IndexFunc(v.Clusters, func(c catalog.ClusterView) bool { return !done[c.ID] })
+		if missing < 0 {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
-			return faultf(perdurepb.Reason_REASON_NO_LEADER, "revision %d is applied, but server %s has not seen it yet", revision, s.config.Name)
-		case <-changed:
+			return faultf(perdurepb.Reason_REASON_NO_LEADER, "revision %d is applied to the realm, but cluster %s has not taken it yet: look at perdure status; it will when its services are up", revision, v.Clusters[missing].Name)
+		case <-time.After(realmRetry): // another server's state: nothing here changes with it
 		}
 	}
 }
 
-// deployed asks the servers of a cluster whether its leader has a revision.
-func (s *Server) deployed(ctx context.Context, c *catalog.ClusterView, revision uint64) bool {
-	body, err := json.Marshal(c.ID)
-	if err != nil {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+// askDeployed asks the servers of all clusters that are not done whether they
+// lead them and have the revision, and notes who does.
+func (s *Server) askDeployed(ctx context.Context, v *catalog.View, revision uint64, done map[uint64]bool) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	states := make([]clusterState, len(c.Services))
+	ids := map[uint64][]uint64{} // by server
+	for i := range v.Clusters {
+		c := &v.Clusters[i]
+		for _, svc := range c.Services {
+			if !done[c.ID] && !slices.Contains(ids[svc.ServerID], c.ID) {
+				ids[svc.ServerID] = append(ids[svc.ServerID], c.ID)
+			}
+		}
+	}
+	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for i, svc := range c.Services {
+	for server, ids := range ids {
 		wg.Go(func() {
-			if svc.ServerID == s.serverID() {
-				states[i] = s.clusterState(ctx, c.ID)
-			} else if answer, err := s.transport.Call(ctx, svc.ServerID, callCluster, body); err == nil {
-				_ = json.Unmarshal(answer, &states[i]) // what does not decode is no answer
+			states := s.statesAt(ctx, server, ids)
+			mu.Lock()
+			defer mu.Unlock()
+			for i, st := range states {
+				if st.Leads && st.Revision >= revision {
+					done[ids[i]] = true
+				}
 			}
 		})
 	}
 	wg.Wait()
-	for _, st := range states {
-		if st.Leads && st.Revision >= revision {
-			return true
-		}
-	}
-	return false
 }
 
-func (s *Server) clusterState(ctx context.Context, id uint64) clusterState {
-	for _, h := range s.reconciler.of(id) {
-		if h.running() && h.group.Leads() {
-			st := clusterState{Leads: true}
-			if h.group.Do(ctx, func(cluster.Now) { st.Revision = h.service.Revision() }) == nil {
-				return st
+// statesAt asks one server; nothing comes of one that does not answer.
+func (s *Server) statesAt(ctx context.Context, server uint64, ids []uint64) []clusterState {
+	if server == s.serverID() {
+		return s.clusterStates(ids)
+	}
+	body, err := json.Marshal(ids)
+	if err != nil {
+		return nil
+	}
+	answer, err := s.transport.Call(ctx, server, callClusters, body)
+	var states []clusterState
+	if err != nil || json.Unmarshal(answer, &states) != nil || len(states) != len(ids) {
+		return nil
+	}
+	return states
+}
+
+// clusterStates asks no group: the reconciler finds out where this server leads.
+func (s *Server) clusterStates(ids []uint64) []clusterState {
+	states := make([]clusterState, len(ids))
+	for i, id := range ids {
+		for _, h := range s.reconciler.of(id) {
+			if h.running() && h.group.Leads() {
+				states[i] = clusterState{Leads: true, Revision: h.revision.Load()}
 			}
 		}
 	}
-	return clusterState{}
+	return states
 }
 
 // onCall answers another server.
@@ -203,12 +219,14 @@ func (s *Server) onCall(ctx context.Context, kind uint8, body []byte) ([]byte, e
 		return s.realm.onCommand(ctx, body)
 	case callView:
 		return s.realm.onView(ctx, body)
-	case callCluster:
-		var id uint64
-		if err := json.Unmarshal(body, &id); err != nil {
+	case callCommands:
+		return s.realm.onCommands(ctx, body)
+	case callClusters:
+		var ids []uint64
+		if err := json.Unmarshal(body, &ids); err != nil {
 			return nil, err
 		}
-		return json.Marshal(s.clusterState(ctx, id))
+		return json.Marshal(s.clusterStates(ids))
 	}
 	return nil, fmt.Errorf("unknown call %d: server %s is of another version", kind, s.config.Name)
 }

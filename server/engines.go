@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,8 +30,11 @@ type engines struct {
 
 	mu       sync.Mutex
 	byMode   map[realm.Durability]*raftlog.Engine
-	interval time.Duration // of the async engine; 0 is its default
-	noted    []uint64      // what copiesFile says, nil before it was read
+	interval time.Duration   // of the async engine; 0 is its default
+	noted    map[uint64]bool // what copiesFile says, nil before it was read
+	// there are the copies that each engine holds or once held. Only this object
+	// makes and removes them, so an engine is asked once.
+	there map[realm.Durability]map[uint64]bool
 }
 
 // copiesFile lists the copies that engines of this directory hold. An engine
@@ -63,65 +67,91 @@ func (e *engines) engine(d realm.Durability) (*raftlog.Engine, error) {
 // on one server.
 func copyID(group, replica uint64) uint64 { return group<<16 | replica&0xffff }
 
-// create makes a copy unless there is one, or was.
-func (e *engines) create(d realm.Durability, id, replica uint64, voters []uint64) error {
+// newCopy is a copy to be made.
+type newCopy struct {
+	id, replica uint64
+	voters      []uint64
+}
+
+// create makes the copies that are not there, and never were.
+func (e *engines) create(d realm.Durability, copies ...newCopy) error {
 	eng, err := e.engine(d)
 	if err != nil {
 		return err
 	}
-	if have, err := e.has(eng, id); err != nil || have {
-		return err
+	made := make([]uint64, 0, len(copies))
+	for _, c := range copies {
+		var there bool
+		if there, err = e.exists(d, c.id); err != nil {
+			break
+		}
+		if !there {
+			_, err = eng.Create(c.id, raftlog.Copy{ReplicaID: c.replica, Voters: c.voters})
+			e.mu.Lock()
+			if e.there[d][c.id] = true; err != nil {
+				e.there[d] = nil // the engine knows how far it came
+			}
+			e.mu.Unlock()
+			if err != nil {
+				break
+			}
+		}
+		made = append(made, c.id)
 	}
-	if _, err = eng.Create(id, raftlog.Copy{ReplicaID: replica, Voters: voters}); err != nil {
-		return err
-	}
-	return e.note(id, true)
+	// The process may end between making a copy and noting it: what exists is
+	// noted again before it is used.
+	return errors.Join(err, e.note(true, made...))
 }
 
 // exists reports whether there is, or once was, a copy. One that was noted and
-// that its engine does not know is an error.
+// that its engine does not know is an error. Before a copy is used it must have
+// been noted.
 func (e *engines) exists(d realm.Durability, id uint64) (bool, error) {
 	eng, err := e.engine(d)
 	if err != nil {
 		return false, err
 	}
-	return e.has(eng, id)
-}
-
-func (e *engines) has(eng *raftlog.Engine, id uint64) (bool, error) {
-	groups, err := eng.Groups()
-	if err != nil {
-		return false, err
-	}
-	for _, g := range groups {
-		if g.ID == id {
-			// The process may have ended between making the copy and noting it.
-			return true, e.note(id, true)
-		}
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.there[d] == nil {
+		groups, err := eng.Groups()
+		if err != nil {
+			return false, err
+		}
+		there := make(map[uint64]bool, len(groups))
+		for _, g := range groups {
+			there[g.ID] = true
+		}
+		e.there[d] = there
+	}
+	if e.there[d][id] {
+		return true, nil
+	}
 	noted, err := e.readNotes()
-	if err == nil && slices.Contains(noted, id) {
+	if err == nil && noted[id] {
 		err = fmt.Errorf("%w: the local copy of group %d is in %s, and not in its engine's directory; is a disk not mounted?",
 			cluster.ErrMayHaveForgotten, id, filepath.Join(e.dir, copiesFile))
 	}
 	return false, err
 }
 
-// note adds a copy to the list, or takes it away, durably.
-func (e *engines) note(id uint64, there bool) error {
+// note adds copies to the list, or takes them away, durably.
+func (e *engines) note(there bool, ids ...uint64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	noted, err := e.readNotes()
-	if err != nil || slices.Contains(noted, id) == there {
+	if err != nil || !slices.ContainsFunc(ids, func(id uint64) bool { return noted[id] != there }) {
 		return err
 	}
-	next := slices.DeleteFunc(slices.Clone(noted), func(have uint64) bool { return have == id })
-	if there {
-		next = append(next, id)
+	next := maps.Clone(noted)
+	for _, id := range ids {
+		if there {
+			next[id] = true
+		} else {
+			delete(next, id)
+		}
 	}
-	data, err := json.Marshal(next)
+	data, err := json.Marshal(slices.Sorted(maps.Keys(next)))
 	if err != nil {
 		return err
 	}
@@ -133,21 +163,24 @@ func (e *engines) note(id uint64, there bool) error {
 }
 
 // readNotes returns the list. mu is held.
-func (e *engines) readNotes() ([]uint64, error) {
+func (e *engines) readNotes() (map[uint64]bool, error) {
 	if e.noted != nil {
 		return e.noted, nil
 	}
 	path := filepath.Join(e.dir, copiesFile)
-	noted := []uint64{}
+	list := []uint64{}
 	data, err := os.ReadFile(path)
 	if err == nil {
-		err = json.Unmarshal(data, &noted)
+		err = json.Unmarshal(data, &list)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("data: %s cannot be read: %w; restore it from a backup of the directory", path, err)
 	}
-	e.noted = noted
-	return noted, nil
+	e.noted = make(map[uint64]bool, len(list))
+	for _, id := range list {
+		e.noted[id] = true
+	}
+	return e.noted, nil
 }
 
 // open returns the log of a copy. One that may have forgotten is refused: its
@@ -173,7 +206,10 @@ func (e *engines) remove(d realm.Durability, id uint64) error {
 	if err := eng.Remove(id); err != nil {
 		return err
 	}
-	return e.note(id, false)
+	e.mu.Lock()
+	delete(e.there[d], id)
+	e.mu.Unlock()
+	return e.note(false, id)
 }
 
 // close stops all engines cleanly. Their groups are closed before.

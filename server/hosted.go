@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
@@ -27,11 +28,12 @@ type hosted struct {
 	durability realm.Durability
 	group      *cluster.Group[store.Result]
 	service    *service.Service
-	err        error  // why it does not run
-	waiting    string // what it waits for
+	revision   *atomic.Uint64 // of the definition that its state is known to have
+	err        error          // why it does not run
+	was        error          // the same, when it was tried before
+	waiting    string         // what it waits for
 }
 
-// state says in a word how the service is.
 func (h *hosted) running() bool { return h.group != nil && h.group.Err() == nil }
 
 // target is where a client's request goes: the endpoint, and the service on this

@@ -58,7 +58,7 @@ func (s *Server) unready() []string {
 		c := &v.Clusters[i]
 		for _, svc := range c.Services {
 			if svc.ServerName == s.config.Name {
-				if why := unreadyService(find(s.reconciler.all(), c.ID, svc.ReplicaID)); why != "" {
+				if why := unreadyService(s.reconciler.find(c.ID, svc.ReplicaID)); why != "" {
 					problems = append(problems, fmt.Sprintf("service %s of cluster %s: %s", svc.Name, c.Name, why))
 				}
 			}

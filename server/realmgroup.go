@@ -19,11 +19,12 @@ import (
 
 // Kinds of calls between servers. Numbers are never reused.
 const (
-	callHello   uint8 = 1 // hello -> hello
-	callFound   uint8 = 2 // found -> nothing
-	callCommand uint8 = 3 // a catalog command -> catalog.Result as JSON
-	callView    uint8 = 4 // checksum of the view the caller has -> the view, when it is another
-	callCluster uint8 = 5 // cluster id -> clusterState as JSON
+	callHello    uint8 = 1 // hello -> hello
+	callFound    uint8 = 2 // found -> nothing
+	callCommand  uint8 = 3 // a catalog command -> answered as JSON
+	callView     uint8 = 4 // checksum of the view the caller has -> the view, when it is another
+	callCommands uint8 = 6 // catalog commands as JSON -> a list of answered as JSON
+	callClusters uint8 = 7 // cluster ids as JSON -> a list of clusterState as JSON
 )
 
 // viewFile is the cache of the realm as it was last seen, so that a server can
@@ -208,7 +209,7 @@ func (n *realmNode) create(realmID) error {
 	for i, c := range n.core {
 		voters[i] = c.ID
 	}
-	return n.server.engines.create(syncEngine, catalog.RealmGroup, n.self.ID, voters)
+	return n.server.engines.create(syncEngine, newCopy{catalog.RealmGroup, n.self.ID, voters})
 }
 
 // run takes part in the realm until ctx ends.
@@ -408,21 +409,34 @@ func (n *realmNode) submit(ctx context.Context, command []byte, repeatable bool)
 // try submits once: here, at the leader that this server knows, or at one core
 // server after the other.
 func (n *realmNode) try(ctx context.Context, attempt int, command []byte) (catalog.Result, error) {
+	g, addr, err := n.leader(attempt)
+	switch {
+	case err != nil:
+		return catalog.Result{}, err
+	case g != nil:
+		return propose(ctx, g, command)
+	default:
+		return n.remote(ctx, addr, command)
+	}
+}
+
+// leader returns the realm group if this server leads it, or where to ask.
+func (n *realmNode) leader(attempt int) (g *cluster.Group[catalog.Result], addr string, err error) {
 	if g := n.group(); g != nil {
 		if g.Leads() {
-			return propose(ctx, g, command)
+			return g, "", nil
 		}
 		leader, _ := g.Leader()
 		if leader == 0 || leader == n.self.ID {
-			return catalog.Result{}, errNoRealmLeader
+			return nil, "", errNoRealmLeader
 		}
-		return n.remote(ctx, n.core[leader-1].Addr, command)
+		return nil, n.core[leader-1].Addr, nil
 	}
 	c := n.core[attempt%len(n.core)]
 	if c.Name == n.server.config.Name {
-		return catalog.Result{}, errNoRealmLeader
+		return nil, "", errNoRealmLeader
 	}
-	return n.remote(ctx, c.Addr, command)
+	return nil, c.Addr, nil
 }
 
 // answered is a result on its way between servers.

@@ -3,10 +3,10 @@ package server
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
@@ -26,34 +26,47 @@ type reconciler struct {
 	server *Server
 	poke   chan struct{} // capacity 1: look again
 
-	mu   sync.RWMutex
-	list []*hosted // replaced, never changed
+	services atomic.Pointer[services] // replaced, never changed
+}
+
+// services are this server's, as a list and by what they are looked for.
+type services struct {
+	list      []*hosted
+	byReplica map[[2]uint64]*hosted // cluster, replica
+	byCluster map[uint64][]*hosted
+}
+
+func newServices(list []*hosted) *services {
+	s := &services{list: list, byReplica: make(map[[2]uint64]*hosted, len(list)), byCluster: make(map[uint64][]*hosted, len(list))}
+	for _, h := range list {
+		s.byReplica[[2]uint64{h.cluster, h.replica}] = h
+		s.byCluster[h.cluster] = append(s.byCluster[h.cluster], h)
+	}
+	return s
+}
+
+// find returns a service, or nil.
+func (s *services) find(cluster, replica uint64) *hosted {
+	return s.byReplica[[2]uint64{cluster, replica}]
+}
+
+func newReconciler(s *Server) *reconciler {
+	r := &reconciler{server: s, poke: make(chan struct{}, 1)}
+	r.set(nil)
+	return r
 }
 
 // of returns this server's services of a cluster.
-func (r *reconciler) of(cluster uint64) []*hosted {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	var out []*hosted
-	for _, h := range r.list {
-		if h.cluster == cluster {
-			out = append(out, h)
-		}
-	}
-	return out
+func (r *reconciler) of(cluster uint64) []*hosted { return r.services.Load().byCluster[cluster] }
+
+// find returns this server's service of a cluster that is a replica, or nil.
+func (r *reconciler) find(cluster, replica uint64) *hosted {
+	return r.services.Load().find(cluster, replica)
 }
 
-func (r *reconciler) all() []*hosted {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.list
-}
+func (r *reconciler) all() []*hosted { return r.services.Load().list }
 
-func (r *reconciler) set(list []*hosted) {
-	r.mu.Lock()
-	r.list = list
-	r.mu.Unlock()
-}
+func (r *reconciler) set(list []*hosted) { r.services.Store(newServices(list)) }
 
 func (r *reconciler) again() {
 	select {
@@ -88,8 +101,9 @@ func (r *reconciler) run(ctx context.Context) {
 }
 
 func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
-	old := r.all()
-	var next []*hosted
+	old := r.services.Load()
+	var list, fresh []*hosted // fresh are copies that nobody sees yet
+	var places []int          // of fresh in list
 	for i := range v.Clusters {
 		c := &v.Clusters[i]
 		for j := range c.Services {
@@ -97,32 +111,41 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 			if s.ServerName != r.server.config.Name {
 				continue
 			}
-			h := find(old, c.ID, s.ReplicaID)
+			h := old.find(c.ID, s.ReplicaID)
 			if h == nil || replicaTimes(h.tuning) != replicaTimes(c.Tuning) || h.group != nil && h.group.Err() != nil && h.err == nil {
 				h = r.replace(h, c, s)
 			}
-			next = append(next, h)
+			if h.group == nil {
+				again := *h
+				again.waiting, again.err, again.was = "", nil, h.err
+				fresh, places = append(fresh, &again), append(places, len(list))
+			}
+			list = append(list, h)
 		}
 	}
-	for _, h := range old {
-		if find(next, h.cluster, h.replica) == nil {
+	next := newServices(list)
+	for _, h := range old.list {
+		if next.find(h.cluster, h.replica) == nil {
 			r.drop(h)
 		}
 	}
-	r.set(next)
-	r.server.engines.setSyncInterval(syncInterval(v, next))
-	for i, h := range next {
-		c := v.ClusterByID(h.cluster)
-		if h.group == nil {
-			started := r.start(ctx, h, c)
-			next = slices.Clone(next)
-			next[i] = started
-			r.set(next)
-		} else {
-			r.deploy(ctx, h, v, c)
+	r.services.Store(next)
+	r.server.engines.setSyncInterval(syncInterval(v, list))
+	r.claim(ctx, v, fresh)
+	started := slices.Clone(list)
+	for i, h := range fresh {
+		r.start(h, v.ClusterByID(h.cluster))
+		started[places[i]] = h
+		if i%startsAtOnce == startsAtOnce-1 || i == len(fresh)-1 {
+			r.set(slices.Clone(started))
 		}
 	}
+	r.deployAll(ctx, v, started)
 }
+
+// startsAtOnce is how many services are started before the first of them takes
+// clients.
+const startsAtOnce = 64
 
 // replicaTimes are the times that a replica is started with; the others count
 // from the next stream or sync on.
@@ -145,19 +168,10 @@ func syncInterval(v *catalog.View, list []*hosted) time.Duration {
 	return shortest
 }
 
-func find(list []*hosted, cluster, replica uint64) *hosted {
-	for _, h := range list {
-		if h.cluster == cluster && h.replica == replica {
-			return h
-		}
-	}
-	return nil
-}
-
 // replace returns a service that is to be started, in place of one that runs
 // with other times or has failed.
 func (r *reconciler) replace(old *hosted, c *catalog.ClusterView, s *catalog.ServiceView) *hosted {
-	h := &hosted{cluster: c.ID, replica: s.ReplicaID, name: s.Name, tuning: c.Tuning, copy: copyID(c.ID, s.ReplicaID), durability: c.Durability}
+	h := &hosted{revision: &atomic.Uint64{}, cluster: c.ID, replica: s.ReplicaID, name: s.Name, tuning: c.Tuning, copy: copyID(c.ID, s.ReplicaID), durability: c.Durability}
 	if old != nil && old.group != nil {
 		if err := old.group.Close(); err != nil {
 			h.err = err // a replica that failed is not started again by itself
@@ -184,63 +198,20 @@ func (r *reconciler) drop(h *hosted) {
 	logger.Info("service removed")
 }
 
-// start claims and starts a service, as far as it can go now.
-func (r *reconciler) start(ctx context.Context, old *hosted, c *catalog.ClusterView) *hosted {
-	h := *old
-	h.waiting, h.err = "", nil
-	if err := r.claim(ctx, &h, c); err != nil {
-		if errors.Is(err, errWaiting) {
-			h.waiting = err.Error()
-		} else {
-			r.failed(&h, old, c, err)
-		}
-		return &h
-	}
+// start starts a service that was claimed, as far as it can go now. Nobody else
+// sees h yet.
+func (r *reconciler) start(h *hosted, c *catalog.ClusterView) {
 	for _, s := range c.Services {
-		if s.ServerID == 0 || !s.Claimed {
+		if h.err == nil && h.waiting == "" && (s.ServerID == 0 || !s.Claimed) {
 			h.waiting = fmt.Sprintf("service %s on server %s: a new cluster begins when all its services are there", s.Name, s.ServerName)
-			return &h
 		}
 	}
-	if err := r.open(&h, c); err != nil {
-		r.failed(&h, old, c, err)
+	if h.err == nil && h.waiting == "" {
+		h.err = r.open(h, c)
 	}
-	return &h
-}
-
-// failed notes why a service does not start. It is tried every second, and said
-// once.
-func (r *reconciler) failed(h, old *hosted, c *catalog.ClusterView, err error) {
-	h.err = err
-	if old.err == nil || old.err.Error() != err.Error() {
-		r.server.logger.Error("service does not start", "cluster", c.Name, "service", h.name, "err", err)
+	if h.err != nil && (h.was == nil || h.was.Error() != h.err.Error()) {
+		r.server.logger.Error("service does not start", "cluster", c.Name, "service", h.name, "err", h.err)
 	}
-}
-
-var errWaiting = errors.New("waiting")
-
-// claim makes sure that this directory holds the one copy of the replica.
-func (r *reconciler) claim(ctx context.Context, h *hosted, c *catalog.ClusterView) error {
-	exists, err := r.server.engines.exists(h.durability, h.copy)
-	if err != nil || exists {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	result, err := r.server.realm.submit(ctx, catalog.Claim{
-		Cluster: h.cluster, Replica: h.replica, Server: r.server.serverID(), Tag: r.server.id.Install,
-	}.Encode(), true)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w for the realm's leader to register service %s: %w", errWaiting, h.name, err)
-	case result.Code != catalog.OK:
-		return fmt.Errorf("%w: %s", cluster.ErrMayHaveForgotten, result.Detail)
-	}
-	var voters []uint64
-	for _, s := range c.Services {
-		voters = append(voters, s.ReplicaID)
-	}
-	return r.server.engines.create(h.durability, h.copy, h.replica, voters)
 }
 
 // open starts the replica.
@@ -288,13 +259,35 @@ func rank(c *catalog.ClusterView, replica uint64) int {
 	return slices.IndexFunc(order, func(i int) bool { return c.Services[i].ReplicaID == replica })
 }
 
-// deploy proposes the definition where this server leads and it is new.
+// deploysAtOnce bounds the definitions that are proposed at a time. Each waits
+// for its group.
+const deploysAtOnce = 32
+
+// deployAll proposes definitions where this server leads and they are new.
+func (r *reconciler) deployAll(ctx context.Context, v *catalog.View, list []*hosted) {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, deploysAtOnce)
+	for _, h := range list {
+		if !h.running() || !h.group.Leads() || h.revision.Load() >= v.Revision {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r.deploy(ctx, h, v, v.ClusterByID(h.cluster))
+		})
+	}
+	wg.Wait()
+}
+
+// deploy proposes the definition unless the service has it.
 func (r *reconciler) deploy(ctx context.Context, h *hosted, v *catalog.View, c *catalog.ClusterView) {
-	if !h.running() || !h.group.Leads() {
+	var have uint64
+	if err := h.group.Do(ctx, func(cluster.Now) { have = h.service.Revision() }); err != nil {
 		return
 	}
-	var have uint64
-	if err := h.group.Do(ctx, func(cluster.Now) { have = h.service.Revision() }); err != nil || have >= v.Revision {
+	if have >= v.Revision {
+		h.revision.Store(have)
 		return
 	}
 	if have == 0 && r.yield(ctx, h, c) {
@@ -305,6 +298,7 @@ func (r *reconciler) deploy(ctx context.Context, h *hosted, v *catalog.View, c *
 	case err != nil:
 		r.server.logger.Warn("definition not deployed", "cluster", c.Name, "revision", v.Revision, "err", err)
 	case result.Code == store.OK || result.Code == store.Stale:
+		h.revision.Store(v.Revision)
 		r.server.logger.Info("definition deployed", "cluster", c.Name, "revision", v.Revision)
 	default:
 		r.server.logger.Error("definition deployed in part, or refused", "cluster", c.Name, "revision", v.Revision, "result", result.Code.String(), "detail", result.Detail)

@@ -92,7 +92,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	}
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),
-		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}},
+		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
 		streams: newStreams(maxStreamsInAll),
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -116,7 +116,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 			s.server.Store(c.ID)
 		}
 	}
-	s.reconciler = &reconciler{server: s, poke: make(chan struct{}, 1)}
+	s.reconciler = newReconciler(s)
 	s.realm = newRealmNode(s, core)
 	if err := s.listen(core); err != nil {
 		return nil, err

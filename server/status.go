@@ -62,7 +62,7 @@ func (s *Server) clusterStatus(ctx context.Context, v *catalog.View, c *catalog.
 // serviceStatus describes a service; of one that runs here also its stores.
 func (s *Server) serviceStatus(ctx context.Context, v *catalog.View, c *catalog.ClusterView, svc catalog.ServiceView, out *perdurepb.ClusterStatus) *perdurepb.ServiceStatus {
 	st := &perdurepb.ServiceStatus{Name: svc.Name, Server: svc.ServerName, State: "unknown"}
-	h := find(s.reconciler.all(), c.ID, svc.ReplicaID)
+	h := s.reconciler.find(c.ID, svc.ReplicaID)
 	switch {
 	case h == nil:
 		if svc.ServerName == s.config.Name {

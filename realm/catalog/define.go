@@ -38,7 +38,7 @@ func (m *Machine) define(c *statepb.CatalogApply, stamp int64) Result {
 		return r
 	}
 	m.meta.Revision++
-	m.current = next
+	m.current, m.defined = next, nil
 	m.addRevision(Revision{
 		Number: m.meta.GetRevision(), Stamp: stamp, File: c.GetFile(), Document: bytes.Clone(c.GetDocument()),
 	})
@@ -76,39 +76,42 @@ func invalid(revision uint64, err error) Result {
 // number gives ids to what is new in the current definition and forgets those
 // of what is gone.
 func (m *Machine) number() {
-	old := m.clusters
+	old, defined := m.clusters, m.names()
 	m.clusters = nil
+	known := make(map[string]*statepb.CatalogCluster, len(old))
 	for _, was := range old {
-		if m.current.Cluster(was.GetName()) == nil {
+		if defined.clusters[was.GetName()] == nil {
 			m.remove(clusterKey(was.GetId()))
 			continue
 		}
+		known[was.GetName()] = was
 		m.clusters = append(m.clusters, was)
 	}
 	for i := range m.current.Clusters {
-		m.numberCluster(&m.current.Clusters[i])
+		c := &m.current.Clusters[i]
+		m.numberCluster(c, known[c.Name])
 	}
 	var endpoints []*statepb.CatalogEndpoint
+	numbered := map[string]bool{}
 	for _, was := range m.endpoints {
-		if m.current.Endpoint(was.GetName()) == nil {
+		if defined.endpoints[was.GetName()] == nil {
 			m.remove(endpointKey(was.GetId()))
 			continue
 		}
+		numbered[was.GetName()] = true
 		endpoints = append(endpoints, was)
 	}
 	m.endpoints = endpoints
 	for _, e := range m.current.Endpoints {
-		m.numberEndpoint(e.Name)
+		if !numbered[e.Name] {
+			m.numberEndpoint(e.Name)
+		}
 	}
 }
 
-func (m *Machine) numberCluster(c *realm.Cluster) {
-	var page *statepb.CatalogCluster
-	for _, was := range m.clusters {
-		if was.GetName() == c.Name {
-			page = was
-		}
-	}
+// numberCluster numbers what is new of a cluster; page has the ids it has, nil
+// if it is new itself.
+func (m *Machine) numberCluster(c *realm.Cluster, page *statepb.CatalogCluster) {
 	if page == nil {
 		m.meta.LastCluster = max(m.meta.GetLastCluster()+1, FirstCluster)
 		page = &statepb.CatalogCluster{Id: m.meta.GetLastCluster(), Name: c.Name, Created: m.meta.GetRevision()}
@@ -155,11 +158,6 @@ func (m *Machine) numberStore(old []*statepb.CatalogStore, s *realm.Store) *stat
 }
 
 func (m *Machine) numberEndpoint(name string) {
-	for _, was := range m.endpoints {
-		if was.GetName() == name {
-			return
-		}
-	}
 	m.meta.LastEndpoint++
 	page := &statepb.CatalogEndpoint{Id: m.meta.GetLastEndpoint(), Name: name, Created: m.meta.GetRevision()}
 	m.endpoints = append(m.endpoints, page)

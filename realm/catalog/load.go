@@ -16,7 +16,7 @@ func (m *Machine) Loaded(applied uint64) error {
 	slices.SortFunc(m.clusters, func(a, b *statepb.CatalogCluster) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	slices.SortFunc(m.endpoints, func(a, b *statepb.CatalogEndpoint) int { return cmp.Compare(a.GetId(), b.GetId()) })
 	slices.SortFunc(m.servers, func(a, b *statepb.CatalogServer) int { return cmp.Compare(a.GetId(), b.GetId()) })
-	m.current, m.view = nil, nil
+	m.current, m.defined, m.view = nil, nil, nil
 	if m.newest != nil {
 		m.current = definition(m.newest.GetDefinition())
 		if err := m.current.Validate(); err != nil {
@@ -72,12 +72,12 @@ func (m *Machine) checkNames() error {
 		return fmt.Errorf("two clusters have one name")
 	}
 	for _, e := range m.endpoints {
-		if m.current.Endpoint(e.GetName()) == nil || e.GetId() > m.meta.GetLastEndpoint() {
+		if m.names().endpoints[e.GetName()] == nil || e.GetId() > m.meta.GetLastEndpoint() {
 			return fmt.Errorf("endpoint %q has id %d but no definition", e.GetName(), e.GetId())
 		}
 	}
 	for _, c := range m.clusters {
-		defined := m.current.Cluster(c.GetName())
+		defined := m.names().clusters[c.GetName()]
 		switch {
 		case defined == nil || c.GetId() > m.meta.GetLastCluster():
 			return fmt.Errorf("cluster %q has id %d but no definition", c.GetName(), c.GetId())

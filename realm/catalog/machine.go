@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,6 +39,7 @@ type Machine struct {
 	servers   []*statepb.CatalogServer
 
 	current *realm.Realm             // of the newest revision; nil if there is none
+	defined *names                   // of current; nil: to be made anew
 	newest  *statepb.CatalogRevision // while loading: the newest so far
 	view    *View                    // nil: to be made anew
 
@@ -204,10 +206,8 @@ func (m *Machine) claimable(cluster, replica uint64) (claims *[]*statepb.Catalog
 		if r.GetId() != replica {
 			continue
 		}
-		for _, s := range m.current.Cluster(c.GetName()).Services {
-			if s.Name == r.GetService() {
-				return &c.Claims, m.serverID(s.Server), ""
-			}
+		if s := service(m.names().clusters[c.GetName()], r.GetService()); s != nil {
+			return &c.Claims, m.serverID(s.Server), ""
 		}
 	}
 	return nil, 0, fmt.Sprintf("cluster %q has no replica %d", c.GetName(), replica)
@@ -222,11 +222,20 @@ func (m *Machine) serverID(name string) uint64 {
 	return 0
 }
 
+// clusterByID finds a cluster; see invariant 1.
 func (m *Machine) clusterByID(id uint64) *statepb.CatalogCluster {
-	for _, c := range m.clusters {
-		if c.GetId() == id {
-			return c
-		}
+	i, ok := slices.BinarySearchFunc(m.clusters, id, func(c *statepb.CatalogCluster, id uint64) int { return cmp.Compare(c.GetId(), id) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return m.clusters[i]
+}
+
+// names finds by name in the current definition.
+func (m *Machine) names() *names {
+	if m.defined == nil {
+		n := newNames(m.current)
+		m.defined = &n
+	}
+	return m.defined
 }

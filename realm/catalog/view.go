@@ -22,6 +22,10 @@ type View struct {
 	Claims    []ClaimView // of the realm group
 
 	pages []page // what Encode writes
+
+	// Places in Clusters, so that a thousand clusters cost no search each.
+	byID   map[uint64]int
+	byName map[string]int
 }
 
 // ClusterView is a cluster, which is also a group.
@@ -120,20 +124,16 @@ func (c *ClusterView) Store(id uint64) *StoreView {
 
 // Cluster returns the cluster of that name, or nil.
 func (v *View) Cluster(name string) *ClusterView {
-	for i := range v.Clusters {
-		if v.Clusters[i].Name == name {
-			return &v.Clusters[i]
-		}
+	if i, ok := v.byName[name]; ok {
+		return &v.Clusters[i]
 	}
 	return nil
 }
 
 // ClusterByID returns the cluster of that id, or nil.
 func (v *View) ClusterByID(id uint64) *ClusterView {
-	for i := range v.Clusters {
-		if v.Clusters[i].ID == id {
-			return &v.Clusters[i]
-		}
+	if i, ok := v.byID[id]; ok {
+		return &v.Clusters[i]
 	}
 	return nil
 }
@@ -218,18 +218,53 @@ func (m *Machine) View() *View {
 	for _, s := range m.servers {
 		v.Servers = append(v.Servers, serverOf(s))
 	}
-	for _, c := range m.clusters {
-		v.Clusters = append(v.Clusters, m.viewCluster(c))
+	defined := m.names()
+	v.Clusters = make([]ClusterView, 0, len(m.clusters))
+	v.byID, v.byName = make(map[uint64]int, len(m.clusters)), make(map[string]int, len(m.clusters))
+	for i, c := range m.clusters {
+		v.Clusters = append(v.Clusters, m.viewCluster(c, defined.clusters[c.GetName()]))
+		v.byID[c.GetId()], v.byName[c.GetName()] = i, i
 	}
 	for _, e := range m.endpoints {
-		v.Endpoints[e.GetName()] = v.viewEndpoint(e)
+		v.Endpoints[e.GetName()] = v.viewEndpoint(e, defined)
 	}
 	m.view = v
 	return v
 }
 
-func (m *Machine) viewCluster(page *statepb.CatalogCluster) ClusterView {
-	c := m.current.Cluster(page.GetName())
+// names find what a definition has by name, for what looks at all of it.
+type names struct {
+	clusters  map[string]*realm.Cluster
+	endpoints map[string]*realm.Endpoint
+	stores    map[string]placedStore
+}
+
+// placedStore is a store and where it is.
+type placedStore struct {
+	cluster *realm.Cluster
+	store   *realm.Store
+}
+
+// newNames returns the names of r, which may be nil.
+func newNames(r *realm.Realm) names {
+	n := names{map[string]*realm.Cluster{}, map[string]*realm.Endpoint{}, map[string]placedStore{}}
+	if r == nil {
+		return n
+	}
+	for i := range r.Clusters {
+		c := &r.Clusters[i]
+		n.clusters[c.Name] = c
+		for k := range c.Stores {
+			n.stores[c.Stores[k].Name] = placedStore{c, &c.Stores[k]}
+		}
+	}
+	for i := range r.Endpoints {
+		n.endpoints[r.Endpoints[i].Name] = &r.Endpoints[i]
+	}
+	return n
+}
+
+func (m *Machine) viewCluster(page *statepb.CatalogCluster, c *realm.Cluster) ClusterView {
 	out := ClusterView{
 		ID: page.GetId(), Name: c.Name, Durability: c.Durability, Tuning: c.Tuning,
 		CreatedRevision: page.GetCreated(),
@@ -278,20 +313,20 @@ func viewStore(page *statepb.CatalogStore, s *realm.Store) StoreView {
 	return out
 }
 
-func (v *View) viewEndpoint(page *statepb.CatalogEndpoint) EndpointView {
-	e := v.Realm.Endpoint(page.GetName())
+func (v *View) viewEndpoint(page *statepb.CatalogEndpoint, defined *names) EndpointView {
+	e := defined.endpoints[page.GetName()]
 	out := EndpointView{
 		ID: page.GetId(), Name: e.Name, Store: e.Store, DefaultDurable: e.DefaultDurable,
 		Subscribers: e.Subscribers, CreatedRevision: page.GetCreated(),
 	}
-	c, s := v.Realm.Store(e.Store)
+	at := defined.stores[e.Store]
 	for _, name := range e.Templates {
-		if t, ok := s.Template(name); ok {
+		if t, ok := at.store.Template(name); ok {
 			out.Templates = append(out.Templates, t)
 		}
 	}
-	cluster := v.Cluster(c.Name)
-	out.Cluster, out.ClusterID = c.Name, cluster.ID
+	cluster := v.Cluster(at.cluster.Name)
+	out.Cluster, out.ClusterID = cluster.Name, cluster.ID
 	for i := range cluster.Stores {
 		if cluster.Stores[i].Name == e.Store {
 			out.StoreID = cluster.Stores[i].ID
