@@ -48,7 +48,7 @@ func Compare(a, b []*Summary) (all []Difference, alone []string, err error) {
 
 func differences(a, b *Summary) []Difference {
 	var list []Difference
-	from, to := a.numbers(), b.numbers()
+	from, to := a.Numbers(), b.Numbers()
 	for _, key := range keys(&a.Figures, &b.Figures) {
 		x, y := from[key], to[key]
 		if isCount(key) || x == 0 && y == 0 {

@@ -24,10 +24,13 @@
 //
 // What servers use comes from /proc, so it is known on Linux, and for servers on
 // this machine: processor time in steps of 10 ms, bytes written less those that
-// were deleted in time, and anonymous memory as seen five times a second.
+// were deleted in time, the greatest resident memory since the server was
+// started, and anonymous memory as seen five times a second. Fsyncs and
+// allocations are what servers count themselves; they are asked before and after
+// what is measured, and before one of them is killed.
 //
 // # What it does not do
 //
 // It does not judge, corrects nothing for other work on the machine, and keeps
-// nothing. It counts no fsyncs and no allocations of servers: they do not tell.
+// nothing.
 package bench

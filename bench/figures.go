@@ -8,12 +8,13 @@ import (
 )
 
 // Usage is what servers have used. Differences of two are what a run used,
-// except for RSS.
+// except for memory.
 type Usage struct {
 	Servers int           // processes that run
 	CPU     time.Duration // user and system, all of them
 	Written int64         // bytes written to disk, less cancelled, all of them
 	RSS     int64         // anonymous memory, bytes, of the largest
+	PeakRSS int64         // resident memory at its greatest since the process began, bytes, of the largest
 }
 
 func (u *Usage) add(v Usage) {
@@ -21,6 +22,7 @@ func (u *Usage) add(v Usage) {
 	u.CPU += v.CPU
 	u.Written += v.Written
 	u.RSS = max(u.RSS, v.RSS)
+	u.PeakRSS = max(u.PeakRSS, v.PeakRSS)
 }
 
 // Figures is what a run measured, and of which load. Times are microseconds.
@@ -44,7 +46,15 @@ type Figures struct {
 	ServersCPU     float64 `json:"servers_cpu_s_per_million"` // all servers; 0 where unknown
 	ClientsCPU     float64 `json:"clients_cpu_s_per_million"` // this process
 	WrittenPerByte float64 `json:"written_per_byte"`          // to the disk of each server, per byte of body; 0 where unknown
-	PeakRSS        int64   `json:"peak_rss_anon"`             // bytes, of the largest server
+
+	// Of all servers, as they count; 0 where they did not answer.
+	Fsyncs           int64   `json:"fsyncs"`
+	FsyncsPerMillion float64 `json:"fsyncs_per_million"`
+	Allocs           float64 `json:"allocs_per_message"`
+	AllocBytes       float64 `json:"alloc_bytes_per_message"`
+
+	PeakRSS  int64 `json:"peak_rss"`      // resident, bytes, of the largest server; since it was started
+	PeakAnon int64 `json:"peak_rss_anon"` // anonymous, bytes, of the largest server; as seen
 
 	Interested bool   `json:"interested"` // whether something kept the messages
 	Durability string `json:"durability"`
@@ -75,6 +85,8 @@ type moment struct {
 	messages int64
 	servers  Usage
 	clients  time.Duration
+	counts   Counts
+	counted  bool // counts is known
 }
 
 // rates fills in what follows from two moments.
@@ -91,6 +103,14 @@ func (f *Figures) rates(from, to moment) {
 	servers := max(from.servers.Servers, to.servers.Servers)
 	payload := float64(f.Messages) * float64(f.Size) * float64(servers)
 	f.WrittenPerByte = rounded(ratio(float64(to.servers.Written-from.servers.Written), payload))
+	f.PeakRSS = to.servers.PeakRSS
+	if from.counted && to.counted {
+		done := to.counts.minus(from.counts)
+		f.Fsyncs = int64(done.Fsyncs)
+		f.FsyncsPerMillion = rounded(ratio(float64(done.Fsyncs), millions))
+		f.Allocs = rounded(ratio(float64(done.Objects), float64(f.Messages)))
+		f.AllocBytes = rounded(ratio(float64(done.Bytes), float64(f.Messages)))
+	}
 }
 
 // percentiles fills in what follows from the histograms.

@@ -9,6 +9,9 @@ func TestRates(t *testing.T) {
 	start := time.Unix(1000, 0)
 	from := moment{at: start, messages: 500, servers: Usage{Servers: 3, CPU: time.Second, Written: 1000}, clients: time.Second}
 	to := moment{at: start.Add(2 * time.Second), messages: 2_000_500, servers: Usage{Servers: 3, CPU: 4 * time.Second, Written: 1000 + 3*128*2_200_000}, clients: 2 * time.Second}
+	from.counts, from.counted = Counts{Fsyncs: 7, Objects: 1000, Bytes: 5000}, true
+	to.counts, to.counted = Counts{Fsyncs: 107, Objects: 1000 + 500_000, Bytes: 5000 + 64_000_000}, true
+	to.servers.PeakRSS = 90
 	f := Figures{Size: 128}
 	f.rates(from, to)
 	for _, tc := range []struct {
@@ -17,8 +20,9 @@ func TestRates(t *testing.T) {
 	}{
 		{"messages", 2_000_000}, {"seconds", 2}, {"msgs_per_s", 1_000_000}, {"mb_per_s", 128},
 		{"servers_cpu_s_per_million", 1.5}, {"clients_cpu_s_per_million", 0.5}, {"written_per_byte", 1.1},
+		{"fsyncs", 100}, {"fsyncs_per_million", 50}, {"allocs_per_message", 0.25}, {"alloc_bytes_per_message", 32}, {"peak_rss", 90},
 	} {
-		if got := f.numbers()[tc.key]; got != tc.want {
+		if got := f.Numbers()[tc.key]; got != tc.want {
 			t.Errorf("%s is %v, want %v", tc.key, got, tc.want)
 		}
 	}
@@ -29,9 +33,21 @@ func TestRates(t *testing.T) {
 func TestRatesOfNothing(t *testing.T) {
 	var f Figures
 	f.rates(moment{}, moment{})
-	for key, v := range f.numbers() {
+	for key, v := range f.Numbers() {
 		if v != 0 {
 			t.Errorf("%s is %v", key, v)
+		}
+	}
+}
+
+// TestRatesUncounted: what servers did not tell at one of both ends is not known.
+func TestRatesUncounted(t *testing.T) {
+	counted, not := moment{counts: Counts{9, 9, 9}, counted: true}, moment{counts: Counts{1, 1, 1}}
+	for _, ends := range [][2]moment{{not, counted}, {counted, not}} {
+		var f Figures
+		ends[1].messages = 1
+		if f.rates(ends[0], ends[1]); f.Fsyncs != 0 || f.FsyncsPerMillion != 0 || f.Allocs != 0 || f.AllocBytes != 0 {
+			t.Errorf("%+v", f)
 		}
 	}
 }
@@ -78,9 +94,9 @@ func TestShare(t *testing.T) {
 }
 
 func TestUsageOfServers(t *testing.T) {
-	u := Usage{Servers: 1, CPU: time.Second, Written: 5, RSS: 70}
-	u.add(Usage{Servers: 1, CPU: time.Second, Written: 6, RSS: 60})
-	if want := (Usage{Servers: 2, CPU: 2 * time.Second, Written: 11, RSS: 70}); u != want {
+	u := Usage{Servers: 1, CPU: time.Second, Written: 5, RSS: 70, PeakRSS: 80}
+	u.add(Usage{Servers: 1, CPU: time.Second, Written: 6, RSS: 60, PeakRSS: 90})
+	if want := (Usage{Servers: 2, CPU: 2 * time.Second, Written: 11, RSS: 70, PeakRSS: 90}); u != want {
 		t.Errorf("%+v, want %+v", u, want)
 	}
 }

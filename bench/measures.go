@@ -38,20 +38,25 @@ var measures = []measure{
 	of("servers_cpu_s_per_million", func(f *Figures) *float64 { return &f.ServersCPU }),
 	of("clients_cpu_s_per_million", func(f *Figures) *float64 { return &f.ClientsCPU }),
 	of("written_per_byte", func(f *Figures) *float64 { return &f.WrittenPerByte }),
-	of("peak_rss_anon", func(f *Figures) *int64 { return &f.PeakRSS }),
+	of("fsyncs", func(f *Figures) *int64 { return &f.Fsyncs }),
+	of("fsyncs_per_million", func(f *Figures) *float64 { return &f.FsyncsPerMillion }),
+	of("allocs_per_message", func(f *Figures) *float64 { return &f.Allocs }),
+	of("alloc_bytes_per_message", func(f *Figures) *float64 { return &f.AllocBytes }),
+	of("peak_rss", func(f *Figures) *int64 { return &f.PeakRSS }),
+	of("peak_rss_anon", func(f *Figures) *int64 { return &f.PeakAnon }),
 }
 
 // isCount names what says how much was done, and not how well.
 func isCount(key string) bool {
-	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured"}, key)
+	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured", "fsyncs"}, key)
 }
 
 // Higher tells whether more of a number is better.
 func Higher(key string) bool { return strings.HasSuffix(key, "_per_s") }
 
-// numbers returns everything measured by key, what only the scenario has
+// Numbers returns everything measured by key, what only the scenario has
 // included.
-func (f *Figures) numbers() map[string]float64 {
+func (f *Figures) Numbers() map[string]float64 {
 	all := maps.Clone(f.More)
 	if all == nil {
 		all = map[string]float64{}

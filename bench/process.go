@@ -74,6 +74,7 @@ func (p *process) kill() error {
 	if err == nil {
 		p.past.CPU += last.CPU
 		p.past.Written += last.Written
+		p.past.PeakRSS = max(p.past.PeakRSS, last.PeakRSS)
 	}
 	err = p.cmd.Process.Kill()
 	ended := p.ended
@@ -99,6 +100,7 @@ func (p *process) usage() (Usage, error) {
 	}
 	u.CPU += p.past.CPU
 	u.Written += p.past.Written
+	u.PeakRSS = max(u.PeakRSS, p.past.PeakRSS)
 	return u, nil
 }
 

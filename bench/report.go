@@ -47,6 +47,11 @@ var charted = []struct{ key, title, note string }{
 	{"receive_p99_us", "Publish to receive, 99 %, microseconds", "less is better"},
 	{"servers_cpu_s_per_million", "Processor seconds of all servers for a million messages", "less is better"},
 	{"written_per_byte", "Bytes written to the disk of each server per byte of body", "less is better"},
+	{"clients_cpu_s_per_million", "Processor seconds of the clients for a million messages", "less is better"},
+	{"fsyncs_per_million", "Fsyncs of all servers for a million messages", "less is better"},
+	{"allocs_per_message", "Objects that all servers allocate for a message", "less is better"},
+	{"alloc_bytes_per_message", "Bytes that all servers allocate for a message", "less is better"},
+	{"peak_rss", "Resident memory of the largest server, bytes", "less is better"},
 	{"peak_rss_anon", "Anonymous memory of the largest server, bytes", "less is better"},
 	{"gap_ms_p50", "Failover: confirmation to confirmation, milliseconds", "less is better"},
 	{"cores_per_server", "Processors that an idle server keeps busy", "less is better"},
@@ -101,7 +106,7 @@ func scenarioNames(list []*Summary) []string {
 func barsOf(list []*Summary, key string) (template.HTML, bool) {
 	var chart []bar
 	for _, s := range list {
-		if v := s.numbers()[key]; v != 0 {
+		if v := s.Numbers()[key]; v != 0 {
 			chart = append(chart, bar{s.label(list), v, s.Min[key], s.Max[key]})
 		}
 	}
@@ -165,7 +170,7 @@ func tableOf(scenario string, list []*Summary) reportTable {
 	for _, key := range keys(figures...) {
 		row := reportRow{Name: key}
 		for _, s := range own {
-			text := cell(s.numbers(), key)
+			text := cell(s.Numbers(), key)
 			if s.Runs > 1 && text != "" {
 				text += " (" + cell(s.Min, key) + " to " + cell(s.Max, key) + ")"
 			}

@@ -33,6 +33,9 @@ type run struct {
 	watching   sync.WaitGroup
 	watched    context.CancelFunc
 
+	asking   *client.Admin // see admin
+	counters counters
+
 	mu      sync.Mutex
 	clients []*client.Client
 	phase   string
@@ -135,9 +138,12 @@ func (r *run) noteMemory() {
 // now returns the state of what is counted. count may be nil.
 func (r *run) now(count func() int64) (moment, error) {
 	m := moment{}
+	var err error
+	if m.counts, m.counted, err = r.count(r.ctx); err != nil {
+		return m, err
+	}
 	m.clients, _ = ProcessCPU(os.Getpid()) // unknown on some systems: 0 says so
 	if r.load.Usage != nil {
-		var err error
 		if m.servers, err = r.load.Usage(); err != nil {
 			return m, err
 		}
@@ -182,7 +188,7 @@ func (r *run) figures(from, to moment) *Figures {
 	l := &r.load
 	f := &Figures{
 		Scenario: l.Scenario, Size: l.Size, Publishers: l.Publishers, Window: l.Window, Batch: l.Batch,
-		Together: l.Together, Sync: l.Sync, Workers: l.Workers, PeakRSS: r.peak.Load(),
+		Together: l.Together, Sync: l.Sync, Workers: l.Workers, PeakAnon: r.peak.Load(),
 	}
 	f.rates(from, to)
 	return f

@@ -24,11 +24,11 @@ func clusters(r *run) (*Figures, error) {
 
 // idle does nothing, and says what servers with clusters spend on that.
 func idle(r *run) (*Figures, error) {
-	c, err := r.connect("bench-status")
+	admin, err := r.admin()
 	if err != nil {
 		return nil, err
 	}
-	status, err := c.Admin().Status(r.ctx)
+	status, err := admin.Status(r.ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func failover(r *run) (*Figures, error) {
 			l.number(f)
 		}
 	}
-	c, err := r.connect("bench-status")
+	admin, err := r.admin()
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func failover(r *run) (*Figures, error) {
 		return nil, err
 	}
 	r.measuring.Store(true)
-	gaps, err := r.killLeaders(c, p)
+	gaps, err := r.killLeaders(admin, p)
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +79,14 @@ func failover(r *run) (*Figures, error) {
 
 // killLeaders kills as often as the load says, and returns the gaps. A server is
 // started again before the next is killed.
-func (r *run) killLeaders(c *client.Client, p *probe) ([]time.Duration, error) {
+func (r *run) killLeaders(admin *client.Admin, p *probe) ([]time.Duration, error) {
 	var gaps []time.Duration
 	for i := range r.load.Kills {
 		r.enter(fmt.Sprintf("kill %d", i+1), r.confirmed)
 		if err := r.sleep(r.load.Warmup); err != nil {
 			return nil, err
 		}
-		s, err := c.Admin().Status(r.ctx)
+		s, err := admin.Status(r.ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -150,6 +150,9 @@ func (p *probe) note(began, now time.Time) {
 
 // kill kills a server and returns the gap.
 func (p *probe) kill(r *run, server string) (time.Duration, error) {
+	if err := r.lastWords(server); err != nil {
+		return 0, err
+	}
 	p.mu.Lock()
 	p.worst, p.gone, p.armed, p.done = 0, time.Time{}, true, make(chan struct{})
 	p.mu.Unlock()

@@ -23,12 +23,15 @@ func recovery(r *run) (*Figures, error) {
 	if err := r.restartAll(more); err != nil {
 		return nil, err
 	}
-	c, err := r.connect("bench-status")
+	admin, err := r.admin()
 	if err != nil {
 		return nil, err
 	}
-	follower, err := r.follower(c)
+	follower, err := r.follower(admin)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.lastWords(follower); err != nil {
 		return nil, err
 	}
 	if err := r.load.Servers.Kill(follower); err != nil {
@@ -50,7 +53,7 @@ func recovery(r *run) (*Figures, error) {
 		return nil, err
 	}
 	more["follower_ready_s"] = rounded(time.Since(from.at).Seconds())
-	if err := r.caughtUp(c, follower); err != nil {
+	if err := r.caughtUp(admin, follower); err != nil {
 		return nil, err
 	}
 	missed := r.confirmed() - before
@@ -95,8 +98,8 @@ func (r *run) restartAll(more map[string]float64) error {
 }
 
 // follower returns a server that does not lead.
-func (r *run) follower(c *client.Client) (string, error) {
-	s, err := c.Admin().Status(r.ctx)
+func (r *run) follower(admin *client.Admin) (string, error) {
+	s, err := admin.Status(r.ctx)
 	if err != nil {
 		return "", err
 	}
@@ -113,10 +116,10 @@ func (r *run) follower(c *client.Client) (string, error) {
 }
 
 // caughtUp waits until a server has what its leader had when it was asked first.
-func (r *run) caughtUp(c *client.Client, server string) error {
+func (r *run) caughtUp(admin *client.Admin, server string) error {
 	var goal uint64
 	for {
-		s, err := c.Admin().Status(r.ctx)
+		s, err := admin.Status(r.ctx)
 		if err != nil {
 			return err
 		}

@@ -19,13 +19,13 @@ func replicate(r *run) (*Figures, error) {
 	if err := r.feedAll(); err != nil {
 		return nil, err
 	}
-	c, err := r.connect("bench-status")
+	admin, err := r.admin()
 	if err != nil {
 		return nil, err
 	}
 	send := r.sender()
 	r.publish(func(f *feed, ctx context.Context) error { return send(f, ctx, untilOver) })
-	w := &lagWatch{r: r, admin: c.Admin()}
+	w := &lagWatch{r: r, admin: admin}
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
 	var watching sync.WaitGroup

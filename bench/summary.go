@@ -34,7 +34,7 @@ func Summarize(version string, runs []*Figures) *Summary {
 	s.Min, s.Max = map[string]float64{}, map[string]float64{}
 	values := map[string][]float64{}
 	for _, f := range runs {
-		for key, v := range f.numbers() {
+		for key, v := range f.Numbers() {
 			values[key] = append(values[key], v)
 		}
 	}
@@ -198,7 +198,7 @@ func WriteCSV(w io.Writer, list []*Summary) error {
 			strconv.Itoa(s.Workers), strconv.Itoa(s.Durables), strconv.Itoa(s.Matchers), strconv.Itoa(s.Clusters),
 			strconv.Itoa(s.Backlog), s.Version, strconv.Itoa(s.Runs),
 		}
-		numbers := s.numbers()
+		numbers := s.Numbers()
 		for _, name := range names {
 			line = append(line, cell(numbers, name))
 			if several {

@@ -32,9 +32,13 @@ func ProcessUsage(pids ...int) (Usage, error) {
 		if err != nil {
 			return Usage{}, err
 		}
+		peak, err := readProc(pid, "status", func(text []byte) (int64, error) { return procValue(text, "VmHWM:") })
+		if err != nil {
+			return Usage{}, err
+		}
 		sum.CPU += cpu
 		sum.Written += written
-		sum.RSS = max(sum.RSS, anon<<10) // the file counts in KiB
+		sum.RSS, sum.PeakRSS = max(sum.RSS, anon<<10), max(sum.PeakRSS, peak<<10) // the file counts in KiB
 	}
 	return sum, nil
 }

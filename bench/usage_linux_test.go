@@ -56,7 +56,7 @@ func TestWrittenBytes(t *testing.T) {
 
 func TestProcessUsage(t *testing.T) {
 	u, err := ProcessUsage(os.Getpid(), os.Getpid())
-	if err != nil || u.RSS == 0 || u.Servers != 2 {
+	if err != nil || u.RSS == 0 || u.PeakRSS < u.RSS || u.Servers != 2 {
 		t.Errorf("%+v, %v", u, err)
 	}
 	if _, err := ProcessUsage(-1); err == nil {

@@ -18,6 +18,10 @@ import (
 // is given.
 const defaultCount = 1_000_000
 
+// reportRuns is how often a load of a report is run unless it is said: a single
+// run says nothing about chance.
+const reportRuns = 3
+
 // benchVerb is one scenario on the command line.
 type benchVerb struct {
 	name     string
@@ -182,7 +186,7 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	}
 	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, duration)
 	o.ownFlags(f, v)
-	f.IntVar(&o.runs, "runs", 1, "how often each load is run; the medians are printed")
+	f.IntVar(&o.runs, "runs", 1, "how often each load is run; the medians are printed; 3 with --report unless given")
 	numbersFlag(f, &o.servers, "servers", 3, "servers to start: 1, 3, 5 or 7")
 	f.StringVar(&o.connect, "connect", "", "addresses of servers of a running cluster")
 	f.StringVar(&o.load.Endpoint, "endpoint", "", "endpoint of the running cluster; bench unless given")
@@ -239,6 +243,9 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 	}
 	if err := o.checkLists(cmd, v); err != nil {
 		return err
+	}
+	if o.report != "" && !cmd.Flags().Changed("runs") {
+		o.runs = reportRuns
 	}
 	if o.runs < 1 || o.runs > 1000 {
 		return usagef(cmd, "--runs %d: it must be 1 to 1000", o.runs)

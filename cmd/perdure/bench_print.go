@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,25 +34,44 @@ func (p *program) printBench(o *benchOptions, list []*bench.Summary) error {
 	return err
 }
 
-// benchTable prints a line for each load, and below it what only its scenario
-// measures.
+// benchColumn is a number in one of both tables.
+type benchColumn struct {
+	title, key string
+	text       func(float64) string
+}
+
+// What the load saw, and what it cost.
+var (
+	benchSpeed = []benchColumn{
+		{"messages/s", "msgs_per_s", whole}, {"MB/s", "mb_per_s", decimals(1)},
+		{"p50", "p50_us", inMicros}, {"p99", "p99_us", inMicros},
+		{"receive p50", "receive_p50_us", inMicros}, {"receive p99", "receive_p99_us", inMicros},
+	}
+	benchCost = []benchColumn{
+		{"servers' CPU/million", "servers_cpu_s_per_million", inSeconds}, {"clients' CPU/million", "clients_cpu_s_per_million", inSeconds},
+		{"written/byte", "written_per_byte", decimals(2)}, {"fsyncs/million", "fsyncs_per_million", whole},
+		{"allocations/message", "allocs_per_message", decimals(2)}, {"bytes/message", "alloc_bytes_per_message", whole},
+		{"peak memory", "peak_rss", inBytes}, {"anonymous", "peak_rss_anon", inBytes},
+	}
+)
+
+func whole(v float64) string     { return grouped(int64(math.Round(v))) }
+func inMicros(v float64) string  { return whole(v) + " us" }
+func inSeconds(v float64) string { return fmt.Sprintf("%.2f s", v) }
+func inBytes(v float64) string   { return bytesText(uint64(v)) }
+
+func decimals(n int) func(float64) string {
+	return func(v float64) string { return strconv.FormatFloat(v, 'f', n, 64) }
+}
+
+// benchTable prints what loads saw, what they cost, what only their scenario
+// measures, and who says so.
 func (p *program) benchTable(list []*bench.Summary) {
-	header := []string{"load", "messages/s", "MB/s", "p50", "p99"}
-	receiving := slices.ContainsFunc(list, func(s *bench.Summary) bool { return s.ReceiveMeasured > 0 })
-	if receiving {
-		header = append(header, "receive p50", "receive p99")
-	}
-	header = append(header, "server CPU per million", "written per byte", "memory")
-	var rows [][]any
+	p.benchColumns(list, benchSpeed)
+	fmt.Fprintln(p.stdout)
+	p.benchColumns(list, benchCost)
+	fmt.Fprintln(p.stdout)
 	for _, s := range list {
-		rows = append(rows, benchRow(s, receiving))
-	}
-	printTable(p.stdout, header, rows)
-	for _, s := range list {
-		if s.Runs > 1 {
-			fmt.Fprintf(p.stdout, "%s: medians of %d runs; messages/s %s to %s\n", s.Describe(), s.Runs,
-				grouped(int64(s.Min["msgs_per_s"])), grouped(int64(s.Max["msgs_per_s"])))
-		}
 		if len(s.More) > 0 {
 			var parts []string
 			for _, key := range slices.Sorted(maps.Keys(s.More)) {
@@ -60,23 +80,41 @@ func (p *program) benchTable(list []*bench.Summary) {
 			fmt.Fprintf(p.stdout, "%s: %s\n", s.Describe(), strings.Join(parts, ", "))
 		}
 	}
+	runs := "one run"
+	if list[0].Runs > 1 {
+		runs = fmt.Sprintf("medians of %d runs, below them the least and the greatest", list[0].Runs)
+	}
+	fmt.Fprintf(p.stdout, "perdure %s, %s\n", list[0].Version, runs)
 }
 
-func benchRow(s *bench.Summary, receiving bool) []any {
-	known := func(is bool, format string, v any) string {
-		if !is {
-			return "-"
+// benchColumns prints some numbers, a line for each load, and two more where
+// there were several runs. Columns of nothing are left out.
+func (p *program) benchColumns(list []*bench.Summary, columns []benchColumn) {
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c benchColumn) bool {
+		return strings.HasPrefix(c.key, "receive_") && !slices.ContainsFunc(list, func(s *bench.Summary) bool { return s.ReceiveMeasured > 0 })
+	})
+	header := []string{"load"}
+	for _, c := range columns {
+		header = append(header, c.title)
+	}
+	var rows [][]any
+	line := func(name string, numbers map[string]float64) {
+		row := []any{name}
+		for _, c := range columns {
+			text := "-" // 0 is not known, or not measured
+			if v := numbers[c.key]; v > 0 || c.key == "msgs_per_s" {
+				text = c.text(v)
+			}
+			row = append(row, text)
 		}
-		return fmt.Sprintf(format, v)
+		rows = append(rows, row)
 	}
-	row := []any{
-		s.Describe(), grouped(int64(s.MsgsPerSec)), fmt.Sprintf("%.1f", s.MBPerSec),
-		known(s.Measured > 0, "%s us", grouped(s.P50)), known(s.Measured > 0, "%s us", grouped(s.P99)),
+	for _, s := range list {
+		line(s.Describe(), s.Numbers())
+		if s.Runs > 1 {
+			line("  least", s.Min)
+			line("  greatest", s.Max)
+		}
 	}
-	if receiving {
-		row = append(row, known(s.ReceiveMeasured > 0, "%s us", grouped(s.ReceiveP50)),
-			known(s.ReceiveMeasured > 0, "%s us", grouped(s.ReceiveP99)))
-	}
-	return append(row, known(s.ServersCPU > 0, "%.2f s", s.ServersCPU), known(s.WrittenPerByte > 0, "%.2f", s.WrittenPerByte),
-		known(s.PeakRSS > 0, "%s", bytesText(uint64(s.PeakRSS))))
+	printTable(p.stdout, header, rows)
 }
