@@ -4,37 +4,38 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 const (
 	startPatience   = time.Minute     // until all servers are ready
 	foundPatience   = 5 * time.Minute // until they have their realm: a thousand clusters take a while
 	connectPatience = 30 * time.Second
+
+	// readyPoll is how often what is about to happen is looked for.
+	readyPoll = 20 * time.Millisecond
 )
 
 // ServerOptions says how StartServers starts servers. Its zero value is good.
 type ServerOptions struct {
 	Dir     string   // where the files go; the system's directory of temporary files unless set
 	Realm   []byte   // the definition; Realm{Durability, Servers}.Document() unless set
-	Environ []string // of the servers; that of this process, without PERDURE_ variables, unless set
+	Environ []string // of the servers, but for PERDURE_ variables; that of this process unless set
 }
 
 // Servers are core servers on this machine, each a process: s1, s2 and so on.
 // Their methods may be called from several goroutines.
 type Servers struct {
-	binary    string
-	environ   []string
-	dir       string
-	processes []*process
+	fleet *fleet.Fleet
+	dir   string
+
+	mu   sync.Mutex
+	past Usage // of the processes that were killed
 }
 
 // StartServers starts servers from a binary of perdure, on free ports of
@@ -47,26 +48,18 @@ func StartServers(ctx context.Context, binary string, servers int, durability st
 	if o.Realm == nil {
 		o.Realm = Realm{Durability: durability, Servers: servers}.Document()
 	}
-	ports, err := freePorts(3 * servers)
+	if o.Environ == nil {
+		o.Environ = os.Environ()
+	}
+	ports, err := fleet.FreePorts(servers)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("bench: %w", err)
 	}
 	dir, err := os.MkdirTemp(o.Dir, "perdure-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	s := &Servers{binary: binary, environ: o.Environ, dir: dir}
-	if s.environ == nil {
-		s.environ = serverEnviron(os.Environ())
-	}
-	for i := range servers {
-		name := fmt.Sprintf("s%d", i+1)
-		address := func(k int) string { return fmt.Sprintf("127.0.0.1:%d", ports[3*i+k]) }
-		s.processes = append(s.processes, &process{
-			name: name, client: address(0), peer: address(1), operators: address(2),
-			data: filepath.Join(dir, name), log: filepath.Join(dir, name+".log"),
-		})
-	}
+	s := &Servers{fleet: fleet.New(binary, o.Environ, dir, ports), dir: dir}
 	if err := s.found(ctx, o.Realm); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -77,13 +70,8 @@ func StartServers(ctx context.Context, binary string, servers int, durability st
 func (s *Servers) found(ctx context.Context, realm []byte) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, foundPatience, fmt.Errorf("waited %v", foundPatience))
 	defer cancel()
-	for _, p := range s.processes {
-		if err := s.Start(p.name); err != nil {
-			return err
-		}
-	}
-	if err := s.Ready(ctx); err != nil {
-		return err
+	if err := s.fleet.StartAll(ctx); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
 	c, err := s.Connect(ctx, "bench")
 	if err != nil {
@@ -97,25 +85,8 @@ func (s *Servers) found(ctx context.Context, realm []byte) error {
 	return s.Ready(ctx)
 }
 
-// serverEnviron leaves out what was meant for this process.
-func serverEnviron(environ []string) []string {
-	rest := []string{}
-	for _, kv := range environ {
-		if !strings.HasPrefix(kv, "PERDURE_") {
-			rest = append(rest, kv)
-		}
-	}
-	return rest
-}
-
 // Addresses returns where clients connect.
-func (s *Servers) Addresses() string {
-	var list []string
-	for _, p := range s.processes {
-		list = append(list, p.client)
-	}
-	return strings.Join(list, ",")
-}
+func (s *Servers) Addresses() string { return s.fleet.Connect() }
 
 // Connect returns a client of the servers; the caller closes it. What can be
 // tried again is tried for 30 seconds.
@@ -126,13 +97,17 @@ func (s *Servers) Connect(ctx context.Context, name string) (*client.Client, err
 
 // Usage returns what all servers have used since they were first started.
 func (s *Servers) Usage() (Usage, error) {
-	var sum Usage
-	for _, p := range s.processes {
-		u, err := p.usage()
-		if err != nil {
-			return sum, err
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.past
+	for _, n := range s.fleet.Nodes {
+		if _, pid := n.State(); pid != 0 {
+			u, err := ProcessUsage(pid)
+			if err != nil {
+				return Usage{}, err
+			}
+			sum.add(u)
 		}
-		sum.add(u)
 	}
 	return sum, nil
 }
@@ -140,105 +115,63 @@ func (s *Servers) Usage() (Usage, error) {
 // Names returns the names of the servers.
 func (s *Servers) Names() []string {
 	var names []string
-	for _, p := range s.processes {
-		names = append(names, p.name)
+	for _, n := range s.fleet.Nodes {
+		names = append(names, n.Name)
 	}
 	return names
 }
 
 // Kill ends a server with SIGKILL and returns when its process is gone.
 func (s *Servers) Kill(name string) error {
-	p, err := s.process(name)
-	if err != nil {
+	return s.do(name, func(n *fleet.Node) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, pid := n.State()
+		last, unknown := ProcessUsage(pid)
+		err := n.Kill()
+		if err == nil && unknown == nil {
+			last.Servers, last.RSS = 0, 0 // it runs no more
+			s.past.add(last)
+		}
 		return err
-	}
-	return p.kill()
+	})
 }
+
+// Pause stops a server where it stands, with SIGSTOP.
+func (s *Servers) Pause(name string) error { return s.do(name, (*fleet.Node).Pause) }
+
+// Resume lets a server go on that Pause stopped.
+func (s *Servers) Resume(name string) error { return s.do(name, (*fleet.Node).Resume) }
 
 // Start starts a server that does not run. Ready waits for it.
-func (s *Servers) Start(name string) error {
-	p, err := s.process(name)
-	if err != nil {
-		return err
-	}
-	var core []string
-	for _, p := range s.processes {
-		core = append(core, p.name+"="+p.peer)
-	}
-	return p.start(s.binary, s.environ, strings.Join(core, ","))
-}
+func (s *Servers) Start(name string) error { return s.do(name, s.fleet.Start) }
 
-// Ready waits until every server says that it is ready. It fails as soon as one
-// has ended.
-func (s *Servers) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	errs := make([]error, len(s.processes))
-	var waiting sync.WaitGroup
-	for i, p := range s.processes {
-		waiting.Go(func() {
-			if errs[i] = p.ready(ctx); errs[i] != nil {
-				cancel() // the others may wait for this one
-			}
-		})
+func (s *Servers) do(name string, what func(*fleet.Node) error) error {
+	n := s.fleet.Node(name)
+	if n == nil {
+		return fmt.Errorf("bench: there is no server %q", name)
 	}
-	waiting.Wait()
-	for _, err := range errs {
-		if err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// Stop ends all servers at once and removes their files. Further calls do
-// nothing.
-func (s *Servers) Stop() error {
-	var killing sync.WaitGroup
-	for _, p := range s.processes {
-		killing.Go(func() { _ = p.kill() }) // fails where none runs
-	}
-	killing.Wait()
-	if err := os.RemoveAll(s.dir); err != nil {
+	if err := what(n); err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	return nil
 }
 
-func (s *Servers) process(name string) (*process, error) {
-	for _, p := range s.processes {
-		if p.name == name {
-			return p, nil
-		}
+// Ready waits until every server says that it is ready. It fails as soon as one
+// cannot be any more.
+func (s *Servers) Ready(ctx context.Context) error {
+	if err := s.fleet.Ready(ctx); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
-	return nil, fmt.Errorf("bench: there is no server %q", name)
+	return nil
 }
 
-// Where free ports are looked for: below what systems give to connections that
-// go out. A server that is started again must find its ports free.
-const lowestPort, highestPort = 20_000, 32_000
-
-// freePorts returns n ports that nobody uses now.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close()
-		}
-	}()
-	var last error
-	for tries := 0; len(ports) < n; tries++ {
-		if tries == 1000 {
-			return nil, fmt.Errorf("bench: no %d free ports between %d and %d on loopback: %w", n, lowestPort, highestPort, last)
-		}
-		port := lowestPort + rand.IntN(highestPort-lowestPort)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			last = err
-			continue
-		}
-		held, ports = append(held, l), append(ports, port)
+// Stop ends all servers at once and removes their files. Further calls do
+// nothing.
+func (s *Servers) Stop() error {
+	s.fleet.Kill()
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("bench: %w", err)
 	}
-	return ports, nil
+	return nil
 }

@@ -7,25 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/perdure/perdure/internal/fleet"
 )
-
-func TestServerEnviron(t *testing.T) {
-	got := serverEnviron([]string{"PATH=/bin", "PERDURE_DATA=x", "HOME=/h"})
-	if !slices.Equal(got, []string{"PATH=/bin", "HOME=/h"}) {
-		t.Error(got)
-	}
-}
-
-func TestFreePorts(t *testing.T) {
-	ports, err := freePorts(20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(ports)
-	if len(slices.Compact(ports)) != 20 {
-		t.Errorf("%v", ports)
-	}
-}
 
 // TestServersThatDoNotStart: the reason is in the error, and no file is left.
 func TestServersThatDoNotStart(t *testing.T) {
@@ -39,7 +23,7 @@ func TestServersThatDoNotStart(t *testing.T) {
 		want         string
 	}{
 		{"no binary", filepath.Join(t.TempDir(), "nothing"), 3, "nothing the perdure binary?"},
-		{"another program", other, 1, "ended by itself"},
+		{"another program", other, 1, "ended: exit status 1"},
 		{"too many", other, 9, "it must be 1 to 7"},
 	} {
 		dir := t.TempDir()
@@ -55,13 +39,13 @@ func TestServersThatDoNotStart(t *testing.T) {
 }
 
 func TestServersByName(t *testing.T) {
-	s := &Servers{processes: []*process{{name: "s1", client: "a:1"}, {name: "s2", client: "b:2"}}}
-	if s.Addresses() != "a:1,b:2" || !slices.Equal(s.Names(), []string{"s1", "s2"}) {
+	s := &Servers{fleet: fleet.New("perdure", nil, t.TempDir(), []int{1, 2, 3, 4, 5, 6})}
+	if s.Addresses() != "127.0.0.1:1,127.0.0.1:4" || !slices.Equal(s.Names(), []string{"s1", "s2"}) {
 		t.Errorf("%s, %v", s.Addresses(), s.Names())
 	}
-	for _, err := range []error{s.Kill("s3"), s.Start("s3"), s.Kill("s1")} {
+	for _, err := range []error{s.Kill("s3"), s.Start("s3"), s.Kill("s1"), s.Pause("s1"), s.Resume("s3")} {
 		if err == nil {
-			t.Error("a server that does not exist, or does not run, was killed or started")
+			t.Error("something was done to a server that does not exist, or does not run")
 		}
 	}
 	if u, err := s.Usage(); err != nil || u.Servers != 0 {

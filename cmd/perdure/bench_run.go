@@ -95,7 +95,7 @@ func (p *program) benchOnce(ctx context.Context, o *benchOptions, pt benchPoint,
 		realm := pt.load.Realm(pt.durability, pt.servers)
 		realm.Fast = o.fast
 		servers, err := bench.StartServers(ctx, self, pt.servers, pt.durability, bench.ServerOptions{
-			Dir: o.dir, Realm: realm.Document(), Environ: withoutOwn(p.environ),
+			Dir: o.dir, Realm: realm.Document(), Environ: p.environ,
 		})
 		if err != nil {
 			return nil, err
@@ -112,17 +112,6 @@ func (p *program) benchOnce(ctx context.Context, o *benchOptions, pt benchPoint,
 		defer fmt.Fprint(p.stderr, clearLine)
 	}
 	return bench.Run(ctx, pt.load)
-}
-
-// withoutOwn leaves out the variables that were meant for this process.
-func withoutOwn(environ []string) []string {
-	rest := []string{}
-	for _, kv := range environ {
-		if !strings.HasPrefix(kv, "PERDURE_") {
-			rest = append(rest, kv)
-		}
-	}
-	return rest
 }
 
 // clearLine takes back what stands on the line of a terminal.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 	"github.com/perdure/perdure/internal/flights"
 	"github.com/perdure/perdure/message"
 )
@@ -102,7 +103,7 @@ func (p *program) demo(ctx context.Context, o demoOptions) (*demoReport, string,
 	if err != nil {
 		return nil, "", err
 	}
-	ports, err := freePorts(demoServers)
+	ports, err := fleet.FreePorts(demoServers)
 	if err != nil {
 		return nil, "", err
 	}
@@ -110,32 +111,32 @@ func (p *program) demo(ctx context.Context, o demoOptions) (*demoReport, string,
 	if err != nil {
 		return nil, "", err
 	}
-	fleet, err := p.newFleet(dir, demoServers, ports)
+	servers, err := p.newFleet(dir, ports)
 	if err != nil {
 		return nil, dir, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	for _, n := range fleet.nodes {
-		n.died = func(n *node, how string) {
-			cancel(fmt.Errorf("server %s %s; its log ends with: %s", n.name, how, lastLine(n.log)))
+	for _, n := range servers.Nodes {
+		n.Died = func(n *fleet.Node, how string) {
+			cancel(fmt.Errorf("server %s %s; its log ends with: %s", n.Name, how, fleet.LastLine(n.Log)))
 		}
 	}
-	defer fleet.kill()
-	d := &demo{fleet: fleet, options: o, lines: lines, watch: newWatcher(p.stderr, o.count)}
+	defer servers.Kill()
+	d := &demo{fleet: servers, options: o, lines: lines, watch: newWatcher(p.stderr, o.count)}
 	r, err := d.run(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		fleet.stop()
+		stopFleet(servers)
 	}
 	return r, dir, err
 }
 
 // demo is one demonstration.
 type demo struct {
-	fleet   *fleet
+	fleet   *fleet.Fleet
 	options demoOptions
 	lines   [][]byte
 	watch   *watcher
@@ -151,7 +152,7 @@ func (d *demo) run(ctx context.Context) (*demoReport, error) {
 	start := time.Now()
 	starting, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
 	defer cancel()
-	if err := d.fleet.startAll(starting); err != nil {
+	if err := d.fleet.StartAll(starting); err != nil {
 		return nil, err
 	}
 	var err error
@@ -188,7 +189,7 @@ func (d *demo) run(ctx context.Context) (*demoReport, error) {
 }
 
 func (d *demo) connect(ctx context.Context, name string) (*client.Client, error) {
-	return client.Connect(ctx, d.fleet.connect(), client.WithName(name))
+	return client.Connect(ctx, d.fleet.Connect(), client.WithName(name))
 }
 
 // settle waits until both durables have delivered what was confirmed, or
@@ -237,11 +238,11 @@ func (d *demo) leader(ctx context.Context, not string) (string, error) {
 	for {
 		var leader string
 		var term uint64
-		for _, n := range d.fleet.nodes {
-			if state, _ := n.state(); state != nodeRunning {
+		for _, n := range d.fleet.Nodes {
+			if state, _ := n.State(); state != fleet.Running {
 				continue
 			}
-			s, err := d.admin.Admin().StatusAt(ctx, n.client)
+			s, err := d.admin.Admin().StatusAt(ctx, n.Client)
 			if err != nil {
 				continue // another may know
 			}

@@ -105,7 +105,7 @@ func (d *demo) send(ctx context.Context, pub *client.Publisher, start time.Time,
 			})
 		case 2 * d.options.count / 3:
 			d.watch.say("starting %s again", d.killed)
-			if err := d.fleet.start(d.fleet.node(d.killed)); err != nil {
+			if err := d.fleet.Start(d.fleet.Node(d.killed)); err != nil {
 				return err
 			}
 		}
@@ -138,7 +138,7 @@ func (d *demo) killLeader(ctx context.Context, start time.Time, kill *failover, 
 	d.killed = leader
 	kill.mark.Store(int64(next))
 	kill.at.Store(int64(time.Since(start)))
-	if err := d.fleet.node(leader).kill(); err != nil {
+	if err := d.fleet.Node(leader).Kill(); err != nil {
 		return err
 	}
 	d.watch.say("%s led, and was killed with SIGKILL", leader)

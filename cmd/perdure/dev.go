@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/internal/fleet"
 	"github.com/perdure/perdure/realm"
 )
 
@@ -75,7 +76,7 @@ func (p *program) devCommand() *cobra.Command {
 // dev is a running `perdure dev`.
 type dev struct {
 	p       *program
-	fleet   *fleet
+	fleet   *fleet.Fleet
 	dir     string
 	control string // path of the socket
 
@@ -101,9 +102,9 @@ func (p *program) dev(ctx context.Context, o devOptions) error {
 	if err := devVacant(ctx, dir, o.servers); err != nil {
 		return err
 	}
-	ports := fixedPorts(o.portBase, o.servers)
+	ports := fleet.FixedPorts(o.portBase, o.servers)
 	if o.portBase == 0 {
-		ports, err = freePorts(o.servers)
+		ports, err = fleet.FreePorts(o.servers)
 	} else {
 		err = checkPorts(ports)
 	}
@@ -111,11 +112,11 @@ func (p *program) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	d := &dev{p: p, dir: dir, allowDelete: o.allow}
-	if d.fleet, err = p.newFleet(dir, o.servers, ports); err != nil {
+	if d.fleet, err = p.newFleet(dir, ports); err != nil {
 		return err
 	}
-	for _, n := range d.fleet.nodes {
-		n.died = d.report
+	for _, n := range d.fleet.Nodes {
+		n.Died = d.report
 	}
 	return d.run(ctx, definition)
 }
@@ -164,17 +165,17 @@ func (d *dev) run(ctx context.Context, definition *realmFile) error {
 		cancel()
 		_ = listener.Close()
 		served.Wait()
-		d.fleet.stop()
+		stopFleet(d.fleet)
 		_ = d.save()
 	}()
 
-	fmt.Fprintf(d.p.stderr, "perdure: starting %s, files in %s\n", countOf(len(d.fleet.nodes), "server"), d.dir)
+	fmt.Fprintf(d.p.stderr, "perdure: starting %s, files in %s\n", countOf(len(d.fleet.Nodes), "server"), d.dir)
 	if err := d.save(); err != nil {
 		return err
 	}
 	starting, ready := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("waited %v", startPatience))
-	err = d.fleet.startAll(starting)
-	var fenced *fencedFleet
+	err = d.fleet.StartAll(starting)
+	var fenced *fleet.FencedServers
 	if errors.As(err, &fenced) {
 		err = d.tolerate(starting, fenced)
 	}
@@ -206,20 +207,20 @@ func (d *dev) save() error {
 }
 
 func (d *dev) state() devState {
-	s := devState{PID: os.Getpid(), Control: d.control, Connect: d.fleet.connect()}
-	for _, n := range d.fleet.nodes {
-		state, pid := n.state()
+	s := devState{PID: os.Getpid(), Control: d.control, Connect: d.fleet.Connect()}
+	for _, n := range d.fleet.Nodes {
+		state, pid := n.State()
 		s.Servers = append(s.Servers, devServer{
-			Name: n.name, State: state, PID: pid,
-			Client: n.client, Peer: n.peer, Ops: n.ops, Data: n.data, Log: n.log,
+			Name: n.Name, State: state, PID: pid,
+			Client: n.Client, Peer: n.Peer, Ops: n.Ops, Data: n.Data, Log: n.Log,
 		})
 	}
 	return s
 }
 
 // report tells of a server that ended although nobody asked it to.
-func (d *dev) report(n *node, how string) {
-	d.say("%s %s; its log is %s; start it again with: perdure dev restart %s", n.name, how, n.log, n.name)
+func (d *dev) report(n *fleet.Node, how string) {
+	d.say("%s %s; its log is %s; start it again with: perdure dev restart %s", n.Name, how, n.Log, n.Name)
 }
 
 // say tells what happened, and brings dev.json up to date.
@@ -238,7 +239,7 @@ func (d *dev) answer(ctx context.Context, r devRequest) devResponse {
 	var warning string
 	if r.Verb != "ls" {
 		err := d.do(ctx, r)
-		var fenced *fencedError
+		var fenced *fleet.FencedError
 		if errors.As(err, &fenced) {
 			warning = fmt.Sprintf("%v; %s", fenced, d.whatNow())
 			d.say("warning: %s", warning)
@@ -250,11 +251,11 @@ func (d *dev) answer(ctx context.Context, r devRequest) devResponse {
 }
 
 func (d *dev) do(ctx context.Context, r devRequest) error {
-	n := d.fleet.node(r.Server)
+	n := d.fleet.Node(r.Server)
 	if n == nil {
 		var names []string
-		for _, n := range d.fleet.nodes {
-			names = append(names, n.name)
+		for _, n := range d.fleet.Nodes {
+			names = append(names, n.Name)
 		}
 		return fmt.Errorf("no server %q; there are %s", r.Server, strings.Join(names, ", "))
 	}
@@ -268,9 +269,9 @@ func (d *dev) do(ctx context.Context, r devRequest) error {
 		return errors.New("unknown request; this perdure and the one that runs dev are of different versions")
 	}
 	err := v.do(ctx, d, n)
-	var fenced *fencedError
+	var fenced *fleet.FencedError
 	if err == nil || errors.As(err, &fenced) {
-		d.say("%s %s", n.name, v.done)
+		d.say("%s %s", n.Name, v.done)
 	}
 	return err
 }
@@ -278,7 +279,7 @@ func (d *dev) do(ctx context.Context, r devRequest) error {
 // welcome prints where the servers are and what to try.
 func (d *dev) welcome(w io.Writer, r *realm.Realm) {
 	printDevTable(w, d.state())
-	fmt.Fprintf(w, "\n%s\nCtrl-C stops all servers; their files stay in %s\n", hints(r, d.fleet.connect(), d.dir), d.dir)
+	fmt.Fprintf(w, "\n%s\nCtrl-C stops all servers; their files stay in %s\n", hints(r, d.fleet.Connect(), d.dir), d.dir)
 }
 
 func printDevTable(w io.Writer, s devState) {

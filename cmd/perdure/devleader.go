@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 const (
@@ -181,7 +182,7 @@ func (p *program) askAndWatch(cmd *cobra.Command, dir string, v devVerb, server 
 		h.watch(watching)
 	}()
 	r, err := askControl(cmd.Context(), dir, request)
-	if err == nil && slices.ContainsFunc(r.State.Servers, func(s devServer) bool { return s.State == nodeRunning }) {
+	if err == nil && slices.ContainsFunc(r.State.Servers, func(s devServer) bool { return s.State == fleet.Running }) {
 		patience := time.NewTimer(successionPatience)
 		defer patience.Stop()
 		select {

@@ -8,16 +8,17 @@ import (
 	"strings"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 	"github.com/perdure/perdure/realm"
 )
 
 // defaultRealm is what `perdure dev` gives a new cluster: one store, reached
 // through an endpoint of the same name, with durables made as they are asked for.
-func defaultRealm(nodes []*node) string {
+func defaultRealm(nodes []*fleet.Node) string {
 	var b strings.Builder
 	b.WriteString("realm: dev\nclusters:\n  - name: main\n    services:\n")
 	for i, n := range nodes {
-		fmt.Fprintf(&b, "      - {name: main-%d, server: %s}\n", i+1, n.name)
+		fmt.Fprintf(&b, "      - {name: main-%d, server: %s}\n", i+1, n.Name)
 	}
 	fmt.Fprintf(&b, "    stores:\n      - name: default\n"+
 		"endpoints:\n  - {name: default, store: default, templates: [%s, %s]}\n", realm.BuiltinStandard, realm.BuiltinShared)
@@ -27,13 +28,13 @@ func defaultRealm(nodes []*node) string {
 // establish gives the cluster its realm: the definition that was given, else
 // the default one if there is none yet. It returns what the realm is then.
 func (d *dev) establish(ctx context.Context, given *realmFile) (*realm.Realm, error) {
-	c, err := client.Connect(ctx, d.fleet.connect(), client.WithName("perdure dev"))
+	c, err := client.Connect(ctx, d.fleet.Connect(), client.WithName("perdure dev"))
 	if err != nil {
 		return nil, err
 	}
 	defer closeClient(c)
 	if given == nil {
-		_, err := c.Admin().ApplyRealm(ctx, []byte(defaultRealm(d.fleet.nodes)), "the default realm", client.IfRevision(0))
+		_, err := c.Admin().ApplyRealm(ctx, []byte(defaultRealm(d.fleet.Nodes)), "the default realm", client.IfRevision(0))
 		// After a conflict there is one already, from a dev before.
 		if err != nil && !errors.Is(err, client.ErrRevisionConflict) {
 			return nil, fmt.Errorf("apply the default realm: %w", err)

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 // devVerb is something that dev does to one of its servers.
@@ -17,31 +17,30 @@ type devVerb struct {
 	name, short, done string
 	byName            bool // "leader" is not understood
 	succeeds          bool // another server leads afterwards
-	do                func(context.Context, *dev, *node) error
+	do                func(context.Context, *dev, *fleet.Node) error
 }
 
 var devVerbs = []devVerb{
-	{"kill", "Kill a server with SIGKILL", "was killed", false, true, func(_ context.Context, _ *dev, n *node) error {
-		return n.kill()
+	{"kill", "Kill a server with SIGKILL", "was killed", false, true, func(_ context.Context, _ *dev, n *fleet.Node) error {
+		return n.Kill()
 	}},
-	{"pause", "Pause a server with SIGSTOP", "is paused", false, false, func(_ context.Context, _ *dev, n *node) error {
-		_, err := n.signal(syscall.SIGSTOP, false)
-		return err
+	{"pause", "Pause a server with SIGSTOP", "is paused", false, false, func(_ context.Context, _ *dev, n *fleet.Node) error {
+		return n.Pause()
 	}},
-	{"resume", "Resume a paused server with SIGCONT", "goes on", true, false, func(_ context.Context, _ *dev, n *node) error {
-		return n.resume()
+	{"resume", "Resume a paused server with SIGCONT", "goes on", true, false, func(_ context.Context, _ *dev, n *fleet.Node) error {
+		return n.Resume()
 	}},
 	{"restart", "Start a server again; one that runs is stopped gracefully first", "was restarted", false, true, restart},
 }
 
-func restart(ctx context.Context, d *dev, n *node) error {
+func restart(ctx context.Context, d *dev, n *fleet.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, controlPatience)
 	defer cancel()
-	n.stop(ctx)
-	if err := d.fleet.start(n); err != nil && !errors.Is(err, errRunning) {
+	n.Stop(ctx)
+	if err := d.fleet.Start(n); err != nil && !errors.Is(err, fleet.ErrRunning) {
 		return err
 	}
-	return n.ready(ctx)
+	return n.Ready(ctx)
 }
 
 func (p *program) devLsCommand() *cobra.Command {

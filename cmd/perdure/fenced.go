@@ -3,50 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 )
-
-// forgotten is what a server says of a service that is fenced. There is no way
-// back for such a service, so nobody may wait for one.
-const forgotten = "may have forgotten"
-
-// fencedError says that a server is up and all that keeps it from being ready
-// is that services of it are fenced.
-type fencedError struct {
-	server string
-	why    []string // a line for each service
-}
-
-func (e *fencedError) Error() string {
-	return strings.ReplaceAll(e.server+" is up and takes no part: "+strings.Join(e.why, "; "), " cluster: ", " ")
-}
-
-// fencedOnly reports whether nothing but fencing is the matter.
-func fencedOnly(problems []string) bool {
-	for _, p := range problems {
-		if !strings.Contains(p, forgotten) {
-			return false
-		}
-	}
-	return len(problems) > 0
-}
-
-// fencedFleet is the servers that are fenced where all others are ready, or
-// where too few are left to wait for.
-type fencedFleet struct {
-	fenced []*fencedError
-	most   bool // of all servers
-}
-
-func (e *fencedFleet) Error() string {
-	texts := make([]string, len(e.fenced))
-	for i, f := range e.fenced {
-		texts[i] = f.Error()
-	}
-	return strings.Join(texts, "; ")
-}
 
 // whatNow says what fencing means to somebody who runs dev.
 func (d *dev) whatNow() string {
@@ -55,11 +15,11 @@ func (d *dev) whatNow() string {
 
 // tolerate decides whether a dev goes on with servers that are fenced: if most
 // are not, or if some cluster has a leader all the same.
-func (d *dev) tolerate(ctx context.Context, e *fencedFleet) error {
-	if e.most && !d.anyLeader(ctx) {
+func (d *dev) tolerate(ctx context.Context, e *fleet.FencedServers) error {
+	if e.Most && !d.anyLeader(ctx) {
 		return failuref("MAY_HAVE_FORGOTTEN", "%w; no cluster has a majority left: %s", e, d.whatNow())
 	}
-	for _, f := range e.fenced {
+	for _, f := range e.Fenced {
 		d.say("warning: %v; the cluster goes on with the others; %s", f, d.whatNow())
 	}
 	return nil
@@ -67,13 +27,13 @@ func (d *dev) tolerate(ctx context.Context, e *fencedFleet) error {
 
 // anyLeader asks the servers, once each, whether some cluster has a leader.
 func (d *dev) anyLeader(ctx context.Context) bool {
-	c, err := client.Connect(ctx, d.fleet.connect(), client.WithName("perdure dev"))
+	c, err := client.Connect(ctx, d.fleet.Connect(), client.WithName("perdure dev"))
 	if err != nil {
 		return false
 	}
 	defer closeClient(c)
-	for _, n := range d.fleet.nodes {
-		s, err := c.Admin().StatusAt(ctx, n.client)
+	for _, n := range d.fleet.Nodes {
+		s, err := c.Admin().StatusAt(ctx, n.Client)
 		if err != nil {
 			continue // another may know
 		}

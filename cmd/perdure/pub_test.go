@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 func TestTally(t *testing.T) {
@@ -51,7 +52,7 @@ func TestTally(t *testing.T) {
 
 // pubRig is a server with a store, and a pub that reads what a test writes.
 type pubRig struct {
-	node   *node
+	node   *fleet.Node
 	stdin  *io.PipeWriter
 	stop   context.CancelFunc // Ctrl-C
 	ended  chan int
@@ -61,27 +62,27 @@ type pubRig struct {
 
 func newPubRig(t *testing.T, args ...string) *pubRig {
 	t.Helper()
-	ports, err := freePorts(1)
+	ports, err := fleet.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := (&program{}).newFleet(t.TempDir(), 1, ports)
+	f, err := (&program{}).newFleet(t.TempDir(), ports)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.startAll(t.Context()); err != nil {
+	if err := f.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.kill)
-	c, err := client.Connect(t.Context(), f.connect())
+	t.Cleanup(f.Kill)
+	c, err := client.Connect(t.Context(), f.Connect())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { closeClient(c) })
-	if _, err := c.Admin().ApplyRealm(t.Context(), []byte(defaultRealm(f.nodes)), "the default realm"); err != nil {
+	if _, err := c.Admin().ApplyRealm(t.Context(), []byte(defaultRealm(f.Nodes)), "the default realm"); err != nil {
 		t.Fatal(err)
 	}
-	r := &pubRig{node: f.nodes[0], ended: make(chan int, 1), stderr: trigger{text: "\n", do: func() {}}}
+	r := &pubRig{node: f.Nodes[0], ended: make(chan int, 1), stderr: trigger{text: "\n", do: func() {}}}
 	if r.sub, err = c.Subscribe(t.Context(), "default", client.Durable("d")); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func newPubRig(t *testing.T, args ...string) *pubRig {
 	t.Cleanup(r.stop)
 	var stdin *io.PipeReader
 	stdin, r.stdin = io.Pipe()
-	args = append([]string{"pub", "default", "--connect", f.connect()}, args...)
+	args = append([]string{"pub", "default", "--connect", f.Connect()}, args...)
 	go func() { r.ended <- run(ctx, args, stdin, io.Discard, &r.stderr, nil) }()
 	return r
 }
@@ -132,7 +133,7 @@ func TestPubInterrupted(t *testing.T) {
 func TestPubWithoutAnswer(t *testing.T) {
 	r := newPubRig(t, "--timeout", "500ms")
 	r.publish(t, "one", "two")
-	if err := r.node.kill(); err != nil {
+	if err := r.node.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(r.stdin, "three\n"); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/perdure/perdure/internal/fleet"
 	"github.com/perdure/perdure/server"
 )
 
@@ -72,7 +73,7 @@ func (p *program) announce(ctx context.Context, cfg server.Config) {
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
-		if ok, _ := askReady(ctx, cfg.ListenOps); ok {
+		if ok, _ := fleet.AskReady(ctx, cfg.ListenOps); ok {
 			fmt.Fprintf(p.stdout, "server %s is ready: clients %s, peers %s, operators http://%s\n",
 				cfg.Name, cfg.ListenClient, cfg.ListenPeer, cfg.ListenOps)
 			return

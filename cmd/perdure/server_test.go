@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 // trigger is a writer that calls do once when it has seen text.
@@ -41,23 +43,23 @@ func (w *trigger) String() string {
 // TestServerStopsGracefully runs a server that is told to stop when it says
 // that it is ready.
 func TestServerStopsGracefully(t *testing.T) {
-	ports, err := freePorts(1)
+	ports, err := fleet.FreePorts(1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &program{}
-	f, err := p.newFleet(t.TempDir(), 1, ports)
+	f, err := p.newFleet(t.TempDir(), ports)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := f.nodes[0]
+	n := f.Nodes[0]
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out := &trigger{text: "server s1 is ready: clients " + n.client, do: cancel}
+	out := &trigger{text: "server s1 is ready: clients " + n.Client, do: cancel}
 	var log strings.Builder
-	code := run(ctx, []string{"server", "--name", n.name, "--data", n.data, "--core", f.core(), "--log-format", "json",
-		"--listen-client", n.client, "--listen-peer", n.peer, "--listen-ops", n.ops}, strings.NewReader(""), out, &log, nil)
-	if code != exitOK || !strings.HasSuffix(out.String(), "operators http://"+n.ops+"\n") {
+	code := run(ctx, []string{"server", "--name", n.Name, "--data", n.Data, "--core", f.Core(), "--log-format", "json",
+		"--listen-client", n.Client, "--listen-peer", n.Peer, "--listen-ops", n.Ops}, strings.NewReader(""), out, &log, nil)
+	if code != exitOK || !strings.HasSuffix(out.String(), "operators http://"+n.Ops+"\n") {
 		t.Errorf("ended with %d, said %q, logged %s", code, out, log.String())
 	}
 	if !strings.Contains(log.String(), `"msg":"stopping"`) {
@@ -94,19 +96,20 @@ func TestDemoFailed(t *testing.T) {
 	}
 }
 
-// TestNodeTellsHowItEnded starts what is no server and hears why it ended.
-func TestNodeTellsHowItEnded(t *testing.T) {
+// TestServerTellsWhyItEnded starts a server that cannot be one; what keeps it from
+// starting is in the error of whoever waits for it.
+func TestServerTellsWhyItEnded(t *testing.T) {
 	p := &program{}
 	dir := t.TempDir()
-	f, err := p.newFleet(dir, 1, []int{1, 2, 3})
+	f, err := p.newFleet(dir, []int{1, 2, 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := f.nodes[0]
+	n := f.Nodes[0]
 	ended := make(chan string, 1)
-	n.died = func(_ *node, how string) { ended <- how }
-	n.data = filepath.Join(dir, "missing", "data")
-	if err := f.start(n); err != nil {
+	n.Died = func(_ *fleet.Node, how string) { ended <- how }
+	n.Data = filepath.Join(dir, "missing", "data")
+	if err := f.Start(n); err != nil {
 		t.Fatal(err)
 	}
 	if how := <-ended; how != "ended: exit status 1" {
@@ -114,14 +117,8 @@ func TestNodeTellsHowItEnded(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	err = n.ready(ctx)
+	err = n.Ready(ctx)
 	if err == nil || !strings.Contains(err.Error(), "cannot create") {
 		t.Errorf("ready says %v, without the last line of its log", err)
-	}
-	if state, pid := n.state(); state != nodeStopped || pid != 0 {
-		t.Errorf("it is %s, process %d", state, pid)
-	}
-	if err := n.kill(); !errors.Is(err, errStopped) {
-		t.Errorf("kill: %v", err)
 	}
 }

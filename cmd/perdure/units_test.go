@@ -128,20 +128,6 @@ func TestControlWithLongPath(t *testing.T) {
 	}
 }
 
-func TestFreePortsDiffer(t *testing.T) {
-	ports, err := freePorts(5)
-	if err != nil || len(ports) != 15 {
-		t.Fatalf("%v, %v", ports, err)
-	}
-	seen := map[int]bool{}
-	for _, port := range ports {
-		if seen[port] || port < lowestPort || port >= highestPort {
-			t.Errorf("port %d in %v", port, ports)
-		}
-		seen[port] = true
-	}
-}
-
 // fullDisk takes nothing.
 type fullDisk struct{}
 

@@ -13,6 +13,7 @@ var layers = []layer{
 	{"api/perdure/v1", nil},
 	{"api/peer/v1", nil},
 	{"api/state/v1", nil},
+	{"internal/fleet", nil},
 	{"internal/flights", nil},
 	{"internal/lint", nil},
 
@@ -36,8 +37,8 @@ var layers = []layer{
 	{"server", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...")},
 
 	{"client", of("api/perdure/v1", "message")},
-	{"bench", of("client", "message")},
-	{"cmd/perdure", of("server", "realm", "client", "bench", "message", "api/perdure/v1", "internal/flights")},
+	{"bench", of("client", "message", "internal/fleet")},
+	{"cmd/perdure", of("server", "realm", "client", "bench", "message", "api/perdure/v1", "internal/fleet", "internal/flights")},
 
 	{"integration/...", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...",
 		"client", "bench", "internal/flights", "integration/...")},

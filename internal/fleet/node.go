@@ -1,4 +1,4 @@
-package main
+package fleet
 
 import (
 	"context"
@@ -16,30 +16,33 @@ import (
 
 // The states of a node.
 const (
-	nodeRunning = "running"
-	nodePaused  = "paused"
-	nodeStopped = "stopped"
+	Running = "running"
+	Paused  = "paused"
+	Stopped = "stopped"
 )
 
-// readyPoll is how often a starting server is asked whether it is ready.
-const readyPoll = 50 * time.Millisecond
+// ReadyPoll is how often a starting server is asked whether it is ready.
+const ReadyPoll = 20 * time.Millisecond
 
+// What errors of a Node are.
 var (
-	errRunning   = errors.New("it is running already")
-	errStopped   = errors.New("it is not running")
-	errNotPaused = errors.New("it is not paused")
+	ErrRunning   = errors.New("it is running already")
+	ErrStopped   = errors.New("it is not running")
+	ErrNotPaused = errors.New("it is not paused")
 )
 
-// node is one server process that this process owns: started, watched and
+// Node is one server process that this process owns: started, watched and
 // stopped here, and never outliving us. Its methods may be called from several
 // goroutines.
-type node struct {
-	name   string
-	client string // addresses of the listeners
-	peer   string
-	ops    string
-	data   string // directory
-	log    string // file that its output is appended to
+type Node struct {
+	Name   string
+	Client string // addresses of the listeners
+	Peer   string
+	Ops    string
+	Data   string // directory
+	Log    string // file that its output is appended to
+	// Died is called when it ended and nobody meant it. It may be nil.
+	Died func(n *Node, how string)
 
 	mu struct {
 		sync.Mutex
@@ -49,28 +52,27 @@ type node struct {
 		paused  bool
 		verdict string // how it ended
 	}
-	died func(n *node, how string) // called when it ended and nobody meant it
 }
 
 // start starts the process. It does not wait until it is ready.
-func (n *node) start(self string, environ []string, core string) error {
+func (n *Node) start(binary string, environ []string, core string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.mu.cmd != nil {
-		return fmt.Errorf("%s: %w", n.name, errRunning)
+		return fmt.Errorf("%s: %w", n.Name, ErrRunning)
 	}
-	log, err := os.OpenFile(n.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(n.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("log of %s: %w", n.name, err)
+		return fmt.Errorf("log of %s: %w", n.Name, err)
 	}
-	cmd := exec.Command(self, "server", "--name", n.name, "--data", n.data,
-		"--listen-client", n.client, "--listen-peer", n.peer, "--listen-ops", n.ops, "--core", core)
-	cmd.Args[0] = "perdure"
+	cmd := exec.Command(binary, "server", "--name", n.Name, "--data", n.Data,
+		"--listen-client", n.Client, "--listen-peer", n.Peer, "--listen-ops", n.Ops, "--core", core)
+	cmd.Args[0] = "perdure" // what the program is, whatever its file is called
 	cmd.Env = environ
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttributes()
 	if err := cmd.Start(); err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w", n.name, err), log.Close())
+		return errors.Join(fmt.Errorf("start %s: %w; is %s the perdure binary?", n.Name, err, binary), log.Close())
 	}
 	n.mu.cmd, n.mu.ended = cmd, make(chan struct{})
 	n.mu.meant, n.mu.paused, n.mu.verdict = false, false, ""
@@ -79,7 +81,7 @@ func (n *node) start(self string, environ []string, core string) error {
 }
 
 // reap waits for the process and closes ended. It owns log.
-func (n *node) reap(cmd *exec.Cmd, ended chan struct{}, log io.Closer) {
+func (n *Node) reap(cmd *exec.Cmd, ended chan struct{}, log io.Closer) {
 	err := cmd.Wait()
 	how := "ended by itself"
 	if err != nil {
@@ -91,35 +93,35 @@ func (n *node) reap(cmd *exec.Cmd, ended chan struct{}, log io.Closer) {
 	meant := n.mu.meant
 	n.mu.Unlock()
 	close(ended)
-	if !meant && n.died != nil {
-		n.died(n, how)
+	if !meant && n.Died != nil {
+		n.Died(n, how)
 	}
 }
 
-// state returns the state and, while it runs, the process id.
-func (n *node) state() (state string, pid int) {
+// State returns the state and, while it runs, the process id.
+func (n *Node) State() (state string, pid int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
 	case n.mu.cmd == nil:
-		return nodeStopped, 0
+		return Stopped, 0
 	case n.mu.paused:
-		return nodePaused, n.mu.cmd.Process.Pid
+		return Paused, n.mu.cmd.Process.Pid
 	}
-	return nodeRunning, n.mu.cmd.Process.Pid
+	return Running, n.mu.cmd.Process.Pid
 }
 
 // signal sends a signal and returns the channel that ends with the process.
 // meant says that the process is to end of it.
-func (n *node) signal(s syscall.Signal, meant bool) (<-chan struct{}, error) {
+func (n *Node) signal(s syscall.Signal, meant bool) (<-chan struct{}, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.mu.cmd == nil {
-		return nil, fmt.Errorf("%s: %w", n.name, errStopped)
+		return nil, fmt.Errorf("%s: %w", n.Name, ErrStopped)
 	}
 	n.mu.meant = n.mu.meant || meant
 	if err := n.mu.cmd.Process.Signal(s); err != nil {
-		return nil, fmt.Errorf("signal %s: %w", n.name, err)
+		return nil, fmt.Errorf("signal %s: %w", n.Name, err)
 	}
 	switch s {
 	case syscall.SIGSTOP:
@@ -130,17 +132,23 @@ func (n *node) signal(s syscall.Signal, meant bool) (<-chan struct{}, error) {
 	return n.mu.ended, nil
 }
 
-// resume lets a paused process go on.
-func (n *node) resume() error {
-	if state, _ := n.state(); state == nodeRunning {
-		return fmt.Errorf("%s: %w", n.name, errNotPaused)
+// Pause stops the process where it stands, until Resume.
+func (n *Node) Pause() error {
+	_, err := n.signal(syscall.SIGSTOP, false)
+	return err
+}
+
+// Resume lets a paused process go on.
+func (n *Node) Resume() error {
+	if state, _ := n.State(); state == Running {
+		return fmt.Errorf("%s: %w", n.Name, ErrNotPaused)
 	}
 	_, err := n.signal(syscall.SIGCONT, false)
 	return err
 }
 
-// kill ends the process with SIGKILL and waits until it is gone.
-func (n *node) kill() error {
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (n *Node) Kill() error {
 	ended, err := n.signal(syscall.SIGKILL, true)
 	if err != nil {
 		return err
@@ -149,9 +157,9 @@ func (n *node) kill() error {
 	return nil
 }
 
-// stop ends the process gracefully, and with SIGKILL when ctx ends. It does
+// Stop ends the process gracefully, and with SIGKILL when ctx ends. It does
 // nothing if the process does not run.
-func (n *node) stop(ctx context.Context) {
+func (n *Node) Stop(ctx context.Context) {
 	ended, err := n.signal(syscall.SIGTERM, true)
 	if err != nil {
 		return
@@ -160,14 +168,14 @@ func (n *node) stop(ctx context.Context) {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		_ = n.kill()
+		_ = n.Kill()
 	}
 }
 
-// ready waits until the server says that it is ready. It fails early if the
+// Ready waits until the server says that it is ready. It fails early if the
 // process ends, or if nothing but fencing keeps the server from being ready: a
-// *fencedError.
-func (n *node) ready(ctx context.Context) error {
+// *FencedError.
+func (n *Node) Ready(ctx context.Context) error {
 	n.mu.Lock()
 	running, ended := n.mu.cmd != nil, n.mu.ended
 	n.mu.Unlock()
@@ -175,36 +183,39 @@ func (n *node) ready(ctx context.Context) error {
 		return n.obituary()
 	}
 	var problems []string
-	tick := time.NewTicker(readyPoll)
+	tick := time.NewTicker(ReadyPoll)
 	defer tick.Stop()
 	for {
 		var ok bool
-		if ok, problems = askReady(ctx, n.ops); ok {
+		if ok, problems = AskReady(ctx, n.Ops); ok {
 			return nil
 		}
 		if fencedOnly(problems) {
-			return &fencedError{n.name, problems}
+			return &FencedError{n.Name, problems}
 		}
 		select {
 		case <-ended:
 			return n.obituary()
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %s; its log is %s: %w", n.name, strings.Join(problems, "; "), n.log, context.Cause(ctx))
+			return fmt.Errorf("%s is not ready: %s; its log is %s: %w", n.Name, strings.Join(problems, "; "), n.Log, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
 // obituary says how the process ended, with its last words.
-func (n *node) obituary() error {
+func (n *Node) obituary() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return fmt.Errorf("%s %s; its log %s ends with: %s", n.name, n.mu.verdict, n.log, lastLine(n.log))
+	if n.mu.verdict == "" {
+		return fmt.Errorf("%s was never started", n.Name)
+	}
+	return fmt.Errorf("%s %s; its log %s ends with: %s", n.Name, n.mu.verdict, n.Log, LastLine(n.Log))
 }
 
-// askReady asks the operators' listener at address once, and returns what keeps
+// AskReady asks the operators' listener at address once, and returns what keeps
 // the server from being ready, a line each.
-func askReady(ctx context.Context, address string) (ok bool, problems []string) {
+func AskReady(ctx context.Context, address string) (ok bool, problems []string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz", nil)
@@ -225,8 +236,8 @@ func askReady(ctx context.Context, address string) (ok bool, problems []string) 
 	return resp.StatusCode == http.StatusOK, problems
 }
 
-// lastLine returns the end of a file that is worth quoting.
-func lastLine(path string) string {
+// LastLine returns the end of a file that is worth quoting.
+func LastLine(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
