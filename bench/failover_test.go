@@ -79,6 +79,18 @@ func TestLagWatch(t *testing.T) {
 	}
 }
 
+func TestCatchUpRates(t *testing.T) {
+	m := map[string]float64{}
+	catchUpRates(m, 1000, 2000, 500*time.Millisecond)
+	for key, want := range map[string]float64{
+		"catchup_messages": 1000, "catchup_s": 0.5, "catchup_msgs_per_s": 2000, "catchup_mb_per_s": 4,
+	} {
+		if m[key] != want {
+			t.Errorf("%s is %v, want %v", key, m[key], want)
+		}
+	}
+}
+
 func TestClusterOf(t *testing.T) {
 	store := func(name string) client.ClusterStatus {
 		return client.ClusterStatus{Name: "c-" + name, Stores: []client.StoreStatus{{Name: name}}}

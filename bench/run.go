@@ -135,25 +135,48 @@ func (r *run) noteMemory() {
 	}
 }
 
-// now returns the state of what is counted. count may be nil.
-func (r *run) now(count func() int64) (moment, error) {
-	m := moment{}
-	var err error
+// begin returns the state of what is counted before something is measured. count
+// may be nil. The clock is looked at last, as end does first: what asking takes
+// is not measured.
+func (r *run) begin(count func() int64) (m moment, err error) {
 	if m.counts, m.counted, err = r.count(r.ctx); err != nil {
 		return m, err
 	}
-	m.clients, _ = ProcessCPU(os.Getpid()) // unknown on some systems: 0 says so
-	if r.load.Usage != nil {
-		if m.servers, err = r.load.Usage(); err != nil {
-			return m, err
-		}
-		r.peak.Store(max(r.peak.Load(), m.servers.RSS))
+	if err := r.use(&m); err != nil {
+		return m, err
 	}
+	m.look(count)
+	return m, nil
+}
+
+// end returns the same afterwards.
+func (r *run) end(count func() int64) (m moment, err error) {
+	m.look(count)
+	if err := r.use(&m); err != nil {
+		return m, err
+	}
+	m.counts, m.counted, err = r.count(r.ctx)
+	return m, err
+}
+
+// look notes the time and how much is done.
+func (m *moment) look(count func() int64) {
 	m.at = time.Now()
 	if count != nil {
 		m.messages = count()
 	}
-	return m, nil
+}
+
+// use notes what processes have used.
+func (r *run) use(m *moment) (err error) {
+	m.clients, _ = ProcessCPU(os.Getpid()) // unknown on some systems: 0 says so
+	if r.load.Usage == nil {
+		return nil
+	}
+	if m.servers, err = r.load.Usage(); err == nil {
+		r.peak.Store(max(r.peak.Load(), m.servers.RSS))
+	}
+	return err
 }
 
 // window lets the load that runs go on for the warm-up and for the duration,
@@ -163,7 +186,7 @@ func (r *run) window(count func() int64) (*Figures, error) {
 	if err := r.sleep(r.load.Warmup); err != nil {
 		return nil, err
 	}
-	from, err := r.now(count)
+	from, err := r.begin(count)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +196,7 @@ func (r *run) window(count func() int64) (*Figures, error) {
 		return nil, err
 	}
 	r.measuring.Store(false)
-	to, err := r.now(count)
+	to, err := r.end(count)
 	if err != nil {
 		return nil, err
 	}

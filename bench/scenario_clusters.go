@@ -37,7 +37,7 @@ func idle(r *run) (*Figures, error) {
 	if err := r.sleep(r.load.Warmup); err != nil {
 		return nil, err
 	}
-	from, err := r.now(nil)
+	from, err := r.begin(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func idle(r *run) (*Figures, error) {
 	if err := r.sleep(r.load.Duration); err != nil {
 		return nil, err
 	}
-	to, err := r.now(nil)
+	to, err := r.end(nil)
 	if err != nil {
 		return nil, err
 	}

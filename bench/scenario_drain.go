@@ -13,7 +13,7 @@ func drain(r *run) (*Figures, error) {
 	if err := r.fill(backlog); err != nil {
 		return nil, err
 	}
-	from, err := r.now(nil)
+	from, err := r.begin(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func drain(r *run) (*Figures, error) {
 	if err := r.drainEach(); err != nil {
 		return nil, err
 	}
-	to, err := r.now(r.consumed)
+	to, err := r.end(r.consumed)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func failover(r *run) (*Figures, error) {
 	}
 	r.start(false, false)
 	r.publish(func(f *feed, ctx context.Context) error { return f.oneByOne(ctx, untilOver) })
-	from, err := r.now(r.confirmed)
+	from, err := r.begin(r.confirmed)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func failover(r *run) (*Figures, error) {
 		return nil, err
 	}
 	r.measuring.Store(false)
-	to, err := r.now(r.confirmed)
+	to, err := r.end(r.confirmed)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func (r *run) publishCount(send func(f *feed, ctx context.Context, n int) error)
 	if err := all(max(1, r.load.Count/warmUp)); err != nil {
 		return nil, err
 	}
-	from, err := r.now(r.confirmed)
+	from, err := r.begin(r.confirmed)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (r *run) publishCount(send func(f *feed, ctx context.Context, n int) error)
 	if err := all(r.load.Count); err != nil {
 		return nil, err
 	}
-	to, err := r.now(r.confirmed)
+	to, err := r.end(r.confirmed)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func recovery(r *run) (*Figures, error) {
 	if err := r.publishMore("publish", backlog); err != nil {
 		return nil, err
 	}
-	from, err := r.now(nil)
+	from, err := r.begin(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func recovery(r *run) (*Figures, error) {
 		return nil, err
 	}
 	missed := r.confirmed() - before
-	to, err := r.now(func() int64 { return missed })
+	to, err := r.end(func() int64 { return missed })
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ const lagPoll = 20 * time.Millisecond
 
 // replicate publishes as fast as is confirmed and watches the followers: entries
 // and bytes that reach a majority, and how far the others are behind the leader.
+// Then a follower stands still while more is published: how fast does it catch
+// up?
 func replicate(r *run) (*Figures, error) {
 	if err := r.feedAll(); err != nil {
 		return nil, err
@@ -36,8 +39,49 @@ func replicate(r *run) (*Figures, error) {
 	if err != nil {
 		return nil, err
 	}
+	f, err = r.finish(f)
+	if err != nil {
+		return nil, err
+	}
 	f.More = w.more()
-	return r.finish(f)
+	if r.load.Servers != nil && len(r.load.Servers.Names()) > 1 {
+		r.over.Store(false) // the same publishers go on
+		err = r.catchUp(admin, int(f.MsgsPerSec*r.load.Duration.Seconds()), f.More)
+	}
+	return f, err
+}
+
+// catchUp pauses a follower, publishes count messages, or the default backlog if
+// that is less, and measures how fast the follower gets them.
+func (r *run) catchUp(admin *client.Admin, count int, more map[string]float64) error {
+	follower, err := r.follower(admin)
+	if err != nil {
+		return err
+	}
+	count = max(1, min(count, r.load.backlog()))
+	if err := r.load.Servers.Pause(follower); err != nil {
+		return err
+	}
+	if err := r.publishMore("publish", count); err != nil {
+		return err
+	}
+	if err := r.load.Servers.Resume(follower); err != nil {
+		return err
+	}
+	began := time.Now()
+	r.enter("catch up", func() int64 { return 0 })
+	if err := r.caughtUp(admin, follower); err != nil {
+		return err
+	}
+	catchUpRates(more, count, r.load.Size, time.Since(began))
+	return nil
+}
+
+// catchUpRates says how fast count messages came.
+func catchUpRates(more map[string]float64, count, size int, took time.Duration) {
+	rate := ratio(float64(count), took.Seconds())
+	more["catchup_messages"], more["catchup_s"] = float64(count), rounded(took.Seconds())
+	more["catchup_msgs_per_s"], more["catchup_mb_per_s"] = math.Round(rate), rounded(rate*float64(size)/1e6)
 }
 
 // lagWatch notes how many entries followers are behind.

@@ -95,8 +95,9 @@ var benchVerbs = []benchVerb{{
 		"kills a follower, publishes as many again, and measures how fast the follower catches up.",
 	example: "  perdure bench recover --backlog 1000000",
 }, {
-	name:    "replicate",
-	long:    "Publishes as fast as is confirmed, and looks how far followers are behind their leader.",
+	name: "replicate",
+	long: "Publishes as fast as is confirmed, and looks how far followers are behind their leader. Then it pauses\n" +
+		"a follower while it publishes more, and measures how fast the follower catches up.",
 	example: "  perdure bench replicate --servers 1,3,5 --durability memory,async,sync",
 }}
 
