@@ -26,10 +26,13 @@
 // and never on how it came to be so: equal values have equal pages. [Tracker]
 // keeps the books.
 //
-// A page of a [Pending] set is one of
+// A [Pending] set is cut into regions of 65,536 ids. A region that holds at most
+// 2,048 ids is one page, a list; others have a page for each 4,096 ids that are
+// not all absent. So a durable that wants few of many messages costs about what
+// these few cost. A page is one of
 //
 //	1 | n      a run: n full pages of 4,096 ids, n as uvarint
-//	2 | ids    1 to 255 ids, each as 2 bytes, big endian, ascending
+//	2 | ids    a region: 1 to 2,048 ids, each as 2 bytes, big endian, ascending
 //	3 | bits   512 bytes, bit i%64 of the little endian word i/64 is id i
 //
 // and its number is id>>12 of the first id it may hold. Runs are as long as can

@@ -11,8 +11,6 @@ const (
 	pageRun  = 1
 	pageList = 2
 	pageBit  = 3
-
-	listMost = 255 // a bitmap is shorter from there on
 )
 
 // AppendPage implements [Source].
@@ -25,18 +23,15 @@ func (p *Pending) AppendPage(dst []byte, page uint64) ([]byte, *Mark) {
 	switch {
 	case s.full > 0:
 		dst = binary.AppendUvarint(append(dst, pageRun), s.full)
-	case s.bits.count <= listMost:
-		dst = append(dst, pageList)
-		for at, ok := s.bits.next(0); ok; at, ok = s.bits.next(at + 1) {
-			dst = binary.BigEndian.AppendUint16(dst, uint16(at))
-			if at == pageMask {
-				break
-			}
-		}
-	default:
+	case s.bits != nil:
 		dst = append(dst, pageBit)
 		for _, w := range s.bits.words {
 			dst = binary.LittleEndian.AppendUint64(dst, w)
+		}
+	default:
+		dst = append(dst, pageList)
+		for _, id := range s.list {
+			dst = binary.BigEndian.AppendUint16(dst, id)
 		}
 	}
 	return dst, &s.mark
@@ -58,17 +53,16 @@ func (p *Pending) LoadPage(page uint64, value []byte) error {
 		}
 		s.full = n
 	case pageList:
-		if len(body) == 0 || len(body)%2 != 0 || len(body)/2 > listMost {
+		if page%regionPages != 0 || len(body) == 0 || len(body)%2 != 0 || len(body)/2 > listMost {
 			return fmt.Errorf("%w: pending page %d: list of %d bytes", ErrPage, page, len(body))
 		}
-		s.bits = new(bitmap)
-		for next := uint(0); len(body) > 0; body = body[2:] {
-			at := uint(binary.BigEndian.Uint16(body))
-			if at < next || at > pageMask {
+		s.list = make([]uint16, 0, len(body)/2)
+		for ; len(body) > 0; body = body[2:] {
+			id := binary.BigEndian.Uint16(body)
+			if n := len(s.list); n > 0 && s.list[n-1] >= id {
 				return fmt.Errorf("%w: pending page %d: ids do not ascend", ErrPage, page)
 			}
-			s.bits.set(at, at)
-			next = at + 1
+			s.list = append(s.list, id)
 		}
 	case pageBit:
 		if len(body) != pageIDs/8 {
@@ -79,7 +73,7 @@ func (p *Pending) LoadPage(page uint64, value []byte) error {
 			s.bits.words[w] = binary.LittleEndian.Uint64(body[8*w:])
 		}
 		s.bits.recount()
-		if s.bits.count <= listMost || s.bits.count == pageIDs {
+		if s.bits.count == 0 || s.bits.count == pageIDs {
 			return fmt.Errorf("%w: pending page %d: bitmap of %d ids", ErrPage, page, s.bits.count)
 		}
 	default:
@@ -107,6 +101,25 @@ func (p *Pending) Loaded() error {
 			}
 		}
 		p.track.Loaded(&s.mark, s.page)
+	}
+	return p.listed()
+}
+
+// listed checks that no region is kept in pages that should be a list.
+func (p *Pending) listed() error {
+	for i := 0; i < len(p.spans); {
+		page := p.spans[i].page / regionPages * regionPages
+		if p.spans[i].bits == nil || i > 0 && p.spans[i-1].end() > page {
+			i++ // a list, a run, or the region of one
+			continue
+		}
+		n := uint64(0)
+		for ; i < len(p.spans) && p.spans[i].page < page+regionPages; i++ {
+			n += p.spans[i].count()
+		}
+		if n <= listMost {
+			return fmt.Errorf("%w: pending page %d: pages for %d ids", ErrPage, page, n)
+		}
 	}
 	return nil
 }

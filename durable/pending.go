@@ -11,26 +11,15 @@ const (
 	pageBits = 12
 	pageIDs  = 1 << pageBits
 	pageMask = pageIDs - 1
+
+	// A region of so many pages is kept as one list while it holds at most
+	// listMost ids: pages would cost a durable that wants few of a store's
+	// messages more than the ids.
+	regionBits  = 16
+	regionMask  = 1<<regionBits - 1
+	regionPages = 1 << (regionBits - pageBits)
+	listMost    = 2048
 )
-
-// span is a part of a pending set: a run of full pages, or the bitmap of one.
-type span struct {
-	page uint64  // first, or only, page; the number of the span's saved page
-	full uint64  // length of a run in pages; 0 if there is a bitmap
-	bits *bitmap // of page, if full is 0
-	mark Mark
-}
-
-// end returns the number of the first page after s.
-func (s *span) end() uint64 { return s.page + max(s.full, 1) }
-
-// count returns how many ids s holds.
-func (s *span) count() uint64 {
-	if s.full > 0 {
-		return s.full << pageBits
-	}
-	return uint64(s.bits.count)
-}
 
 // Pending is the set of messages that a durable wants and nobody has
 // acknowledged. The zero value is empty.
@@ -40,11 +29,14 @@ func (s *span) count() uint64 {
 //  1. spans ascend and do not overlap;
 //  2. a bitmap holds as many ids as its count says, at least one, never all;
 //  3. two runs never touch: they would be one;
-//  4. size is the sum of the counts.
+//  4. a region is a list, of at least one id, exactly if it holds at most
+//     listMost;
+//  5. size is the sum of the counts.
 type Pending struct {
 	spans []span
 	size  uint64
 	free  []*bitmap // at most maxFree, so that pages that come and go cost nothing
+	spare []uint16  // likewise the memory of a list
 	track Tracker
 }
 
@@ -57,24 +49,23 @@ func (p *Pending) AddRange(first message.ID, n uint64) (added uint64) {
 	}
 	before := p.size
 	lo, hi := uint64(first), uint64(first)+n-1
-	page, last := lo>>pageBits, hi>>pageBits
-	if page == last {
-		p.addBits(page, uint(lo&pageMask), uint(hi&pageMask))
+	if lo>>regionBits == hi>>regionBits {
+		p.addPart(lo, hi)
 		return p.size - before
 	}
-	if lo&pageMask != 0 {
-		p.addBits(page, uint(lo&pageMask), pageMask)
-		page++
+	if lo&regionMask != 0 {
+		p.addPart(lo, lo|regionMask)
+		lo = lo | regionMask + 1
 	}
-	whole := last
-	if hi&pageMask == pageMask {
-		whole++
+	page, end := lo>>pageBits, hi>>regionBits*regionPages
+	if hi&regionMask == regionMask {
+		end += regionPages
 	}
-	if page < whole {
-		p.addRun(page, whole)
+	if page < end {
+		p.addRun(page, end)
 	}
-	if whole == last {
-		p.addBits(last, 0, uint(hi&pageMask))
+	if hi&regionMask != regionMask {
+		p.addPart(hi&^regionMask, hi)
 	}
 	return p.size - before
 }
@@ -95,7 +86,7 @@ func (p *Pending) AddIDs(ids []message.ID) (added uint64) {
 // Remove removes id and reports whether it was pending. Removing an id twice,
 // or one never added, does nothing: acknowledgements are repeated.
 func (p *Pending) Remove(id message.ID) bool {
-	return p.removeBits(uint64(id)>>pageBits, uint(id&pageMask), uint(id&pageMask)) == 1
+	return p.removePart(uint64(id), uint64(id)) == 1
 }
 
 // RemoveRange removes the ids from first to last, both included, and returns
@@ -105,21 +96,20 @@ func (p *Pending) RemoveRange(first, last message.ID) (removed uint64) {
 		return 0
 	}
 	lo, hi := uint64(first), uint64(last)
-	page, end := lo>>pageBits, hi>>pageBits
-	if page == end {
-		return p.removeBits(page, uint(lo&pageMask), uint(hi&pageMask))
+	if lo>>regionBits == hi>>regionBits {
+		return p.removePart(lo, hi)
 	}
-	if lo&pageMask != 0 {
-		removed += p.removeBits(page, uint(lo&pageMask), pageMask)
-		page++
+	if lo&regionMask != 0 {
+		removed += p.removePart(lo, lo|regionMask)
+		lo = lo | regionMask + 1
 	}
-	whole := end
-	if hi&pageMask == pageMask {
-		whole++
+	page, end := lo>>pageBits, hi>>regionBits*regionPages
+	if hi&regionMask == regionMask {
+		end += regionPages
 	}
-	removed += p.removePages(page, whole)
-	if whole == end {
-		removed += p.removeBits(end, 0, uint(hi&pageMask))
+	removed += p.removePages(page, end)
+	if hi&regionMask != regionMask {
+		removed += p.removePart(hi&^regionMask, hi)
 	}
 	return removed
 }
@@ -138,46 +128,31 @@ func (p *Pending) Last() message.ID {
 	if len(p.spans) == 0 {
 		return 0
 	}
-	s := &p.spans[len(p.spans)-1]
-	if s.full > 0 {
-		return message.ID(s.end()<<pageBits - 1)
-	}
-	return message.ID(s.page<<pageBits | uint64(s.bits.last()))
+	return message.ID(p.spans[len(p.spans)-1].last())
 }
 
 // Contains reports whether id is pending.
 func (p *Pending) Contains(id message.ID) bool {
 	page := uint64(id) >> pageBits
 	i, ok := p.find(page)
-	if !ok {
-		return false
-	}
-	s := &p.spans[i]
-	return s.full > 0 || s.bits.has(uint(id&pageMask))
+	return ok && p.spans[i].has(uint64(id))
 }
 
 // NextRun returns the first pending id at or above from, and how many ids from
 // it on are pending without a gap. ok is false if nothing is pending there.
 func (p *Pending) NextRun(from message.ID) (first message.ID, n uint64, ok bool) {
-	page := uint64(from) >> pageBits
-	i, inside := p.find(page)
 	start := uint64(from)
-	if inside && p.spans[i].full == 0 {
-		at, found := p.spans[i].bits.next(uint(from & pageMask))
-		start = page<<pageBits | uint64(at)
-		if !found {
-			i, inside = i+1, false
+	i, inside := p.find(start >> pageBits)
+	if inside {
+		if start, inside = p.spans[i].next(start); !inside {
+			i++
 		}
 	}
 	if i == len(p.spans) {
 		return 0, 0, false
 	}
 	if !inside {
-		start = p.spans[i].page << pageBits
-		if b := p.spans[i].bits; p.spans[i].full == 0 {
-			at, _ := b.next(0)
-			start |= uint64(at)
-		}
+		start, _ = p.spans[i].next(p.spans[i].page << pageBits)
 	}
 	return message.ID(start), p.runEnd(i, start) - start, true
 }
@@ -185,23 +160,13 @@ func (p *Pending) NextRun(from message.ID) (first message.ID, n uint64, ok bool)
 // runEnd returns the first id above start that is not pending; start is, and
 // belongs to span i.
 func (p *Pending) runEnd(i int, start uint64) uint64 {
-	for end := start; ; i++ {
+	for {
 		s := &p.spans[i]
-		if s.full > 0 {
-			end = s.end() << pageBits
-		} else {
-			gap := s.bits.nextGap(uint(end & pageMask))
-			end = s.page<<pageBits + uint64(gap)
-			if gap < pageIDs {
-				return end
-			}
+		gap := s.nextGap(start)
+		if i++; gap != s.end()<<pageBits || i == len(p.spans) || !p.spans[i].begins(gap) {
+			return gap
 		}
-		if i+1 == len(p.spans) || p.spans[i+1].page<<pageBits != end {
-			return end
-		}
-		if b := p.spans[i+1].bits; p.spans[i+1].full == 0 && !b.has(0) {
-			return end
-		}
+		start = gap
 	}
 }
 

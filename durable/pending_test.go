@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -19,8 +20,14 @@ func (p *Pending) check() error {
 		if i > 0 && p.spans[i-1].end() > s.page {
 			return fmt.Errorf("spans %d and %d overlap or do not ascend", i-1, i)
 		}
-		if (s.full > 0) == (s.bits != nil) {
-			return fmt.Errorf("span %d is both run and bitmap, or neither", i)
+		kinds := 0
+		for _, is := range []bool{s.full > 0, s.bits != nil, s.list != nil} {
+			if is {
+				kinds++
+			}
+		}
+		if kinds != 1 {
+			return fmt.Errorf("span %d is %d of run, bitmap and list", i, kinds)
 		}
 		if s.bits != nil {
 			was := s.bits.count
@@ -28,6 +35,9 @@ func (p *Pending) check() error {
 			if was != s.bits.count || was == 0 || was == pageIDs {
 				return fmt.Errorf("span %d: count %d, holds %d", i, was, s.bits.count)
 			}
+		}
+		if s.list != nil && (s.page%regionPages != 0 || len(s.list) == 0 || len(s.list) > listMost || !ascends(s.list)) {
+			return fmt.Errorf("span %d: list of %d ids at page %d", i, len(s.list), s.page)
 		}
 		if i > 0 && p.spans[i-1].full > 0 && s.full > 0 && p.spans[i-1].end() == s.page {
 			return fmt.Errorf("runs %d and %d touch", i-1, i)
@@ -37,7 +47,11 @@ func (p *Pending) check() error {
 	if size != p.size {
 		return fmt.Errorf("size is %d, holds %d", p.size, size)
 	}
-	return nil
+	return p.listed()
+}
+
+func ascends(list []uint16) bool {
+	return slices.IsSorted(list) && len(slices.Compact(slices.Clone(list))) == len(list)
 }
 
 // saved is a place that pages are written to.
@@ -103,7 +117,7 @@ func (m *pendingModel) remove(first, last message.ID) uint64 {
 }
 
 func TestPendingModel(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(36) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { pendingSteps(t, seed, 400) })
 	}
 }
@@ -112,12 +126,13 @@ func pendingSteps(t *testing.T, seed uint64, steps int) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	p, disk := new(Pending), saved{}
 	var model pendingModel
-	const space = 8 * pageIDs
+	pages := []int{8, 40, 3 * regionPages}[seed%3]
+	sparse := []int{3, 20, 500}[seed/3%3]
 	at := func() message.ID {
 		if rnd.IntN(3) == 0 { // the edges of pages are where bugs live
-			return message.ID(max(1, rnd.IntN(9)*pageIDs-1+rnd.IntN(3)))
+			return message.ID(max(1, rnd.IntN(pages+1)*pageIDs-1+rnd.IntN(3)))
 		}
-		return message.ID(1 + rnd.IntN(space))
+		return message.ID(1 + rnd.IntN(pages*pageIDs))
 	}
 	for step := range steps {
 		var got, want uint64
@@ -127,7 +142,7 @@ func pendingSteps(t *testing.T, seed uint64, steps int) {
 			got, want = p.AddRange(first, n), model.add(first, n)
 		case 2:
 			var ids []message.ID
-			for id := at(); len(ids) < 50; id += message.ID(1 + rnd.IntN(3)) {
+			for id := at(); len(ids) < 300; id += message.ID(1 + rnd.IntN(sparse)) {
 				ids = append(ids, id)
 				want += model.add(id, 1)
 			}
@@ -139,7 +154,7 @@ func pendingSteps(t *testing.T, seed uint64, steps int) {
 			}
 			want = model.remove(id, id)
 		default:
-			first, n := at(), message.ID(rnd.IntN([]int{1, 10, 500, 3 * pageIDs}[rnd.IntN(4)]))
+			first, n := at(), message.ID(rnd.IntN([]int{1, 10, 500, 3 * pageIDs, pages * pageIDs}[rnd.IntN(5)]))
 			got, want = p.RemoveRange(first, first+n), model.remove(first, first+n)
 		}
 		if got != want {
@@ -258,14 +273,17 @@ func TestPendingHuge(t *testing.T) {
 func TestPendingDamage(t *testing.T) {
 	bad := map[string][]byte{
 		"nothing": {}, "unknown": {9}, "empty run": {pageRun, 0}, "long run": {pageRun, 1, 1},
-		"empty list": {pageList}, "odd list": {pageList, 1}, "falling": {pageList, 0, 2, 0, 1},
-		"beyond": {pageList, 0x10, 0}, "short bits": {pageBit, 1}, "no bits": append([]byte{pageBit}, make([]byte, 512)...),
+		"empty list": {pageList}, "odd list": {pageList, 1}, "falling": {pageList, 0, 2, 0, 1}, "twice": {pageList, 0, 2, 0, 2},
+		"long list": append([]byte{pageList}, make([]byte, 2*listMost+2)...), "short bits": {pageBit, 1}, "no bits": append([]byte{pageBit}, make([]byte, 512)...),
 		"all bits": append([]byte{pageBit}, slices.Repeat([]byte{255}, 512)...),
 	}
 	for name, value := range bad {
-		if err := new(Pending).LoadPage(1, value); err == nil {
+		if err := new(Pending).LoadPage(regionPages, value); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+	if new(Pending).LoadPage(1, []byte{pageList, 0, 1}) == nil {
+		t.Error("list that begins within a region: accepted")
 	}
 	p := new(Pending)
 	p.LoadPage(1, []byte{pageRun, 2})
@@ -273,11 +291,41 @@ func TestPendingDamage(t *testing.T) {
 	if p.Loaded() == nil {
 		t.Error("runs that touch: accepted")
 	}
+	p = new(Pending)
+	p.LoadPage(0, []byte{pageList, 0, 1})
+	p.LoadPage(2, []byte{pageRun, 2})
+	if p.Loaded() == nil {
+		t.Error("list and run in one region: accepted")
+	}
+	p = new(Pending)
+	p.LoadPage(2, append([]byte{pageBit, 1}, make([]byte, 511)...))
+	p.LoadPage(3, append([]byte{pageBit, 1}, make([]byte, 511)...))
+	if p.Loaded() == nil {
+		t.Error("pages for two ids: accepted")
+	}
+}
+
+// TestPendingSparse: few of many ids take little more than two bytes each, and
+// their pages are as few.
+func TestPendingSparse(t *testing.T) {
+	p := new(Pending)
+	const ids, every = 100_000, 1000
+	for k := range ids {
+		p.AddIDs([]message.ID{message.ID(7 + k*every)})
+	}
+	memory, pages := cap(p.spans)*int(unsafe.Sizeof(span{})), 0
+	for i := range p.spans {
+		memory += 2 * cap(p.spans[i].list)
+	}
+	p.Pages(func(uint64) { pages++ })
+	if memory > 4*ids || pages > ids*every>>regionBits+1 {
+		t.Errorf("%d ids take %d bytes in %d pages", ids, memory, pages)
+	}
 }
 
 func FuzzPendingPage(f *testing.F) {
 	f.Add(uint64(1), []byte{pageRun, 2})
-	f.Add(uint64(1), []byte{pageList, 0, 1})
+	f.Add(uint64(16), []byte{pageList, 0, 1})
 	f.Fuzz(func(t *testing.T, page uint64, value []byte) {
 		p := new(Pending)
 		if p.LoadPage(page, value) != nil || p.Loaded() != nil {
@@ -295,6 +343,7 @@ func FuzzPendingPage(f *testing.F) {
 func BenchmarkPending(b *testing.B) {
 	b.Run("out-of-order", func(b *testing.B) {
 		p, rnd := new(Pending), rand.New(rand.NewPCG(1, 1))
+		p.AddRange(0, 1<<24)
 		for b.Loop() {
 			id := message.ID(rnd.Uint64N(1 << 24))
 			if !p.Remove(id) {
@@ -309,6 +358,15 @@ func BenchmarkPending(b *testing.B) {
 			p.AddRange(next, 500)
 			p.RemoveRange(next, next+499)
 			next += 500
+		}
+	})
+	b.Run("sparse", func(b *testing.B) {
+		p, next := new(Pending), message.ID(1)
+		b.ReportAllocs()
+		for b.Loop() {
+			p.AddRange(next, 1)
+			p.Remove(next - 100*1000)
+			next += 1000
 		}
 	})
 }

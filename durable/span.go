@@ -2,6 +2,137 @@ package durable
 
 import "slices"
 
+// span is a part of a pending set: a run of full pages, the bitmap of one page,
+// or the list of a region.
+type span struct {
+	page uint64   // first, or only, page; the number of the span's saved page
+	full uint64   // length of a run in pages; 0 if it is none
+	bits *bitmap  // of page; nil if it is none
+	list []uint16 // ids in the region that begins at page, ascending
+	mark Mark
+}
+
+// end returns the number of the first page after s.
+func (s *span) end() uint64 {
+	switch {
+	case s.full > 0:
+		return s.page + s.full
+	case s.bits != nil:
+		return s.page + 1
+	}
+	return s.page + regionPages
+}
+
+// count returns how many ids s holds.
+func (s *span) count() uint64 {
+	switch {
+	case s.full > 0:
+		return s.full << pageBits
+	case s.bits != nil:
+		return uint64(s.bits.count)
+	}
+	return uint64(len(s.list))
+}
+
+// has reports whether id, which lies in one of the pages of s, is in s.
+func (s *span) has(id uint64) bool {
+	switch {
+	case s.full > 0:
+		return true
+	case s.bits != nil:
+		return s.bits.has(uint(id & pageMask))
+	}
+	_, found := slices.BinarySearch(s.list, uint16(id))
+	return found
+}
+
+// begins reports whether id is the first that s could hold, and it does.
+func (s *span) begins(id uint64) bool { return s.page<<pageBits == id && s.has(id) }
+
+// next returns the first member of s at or above id, which lies in its pages.
+func (s *span) next(id uint64) (uint64, bool) {
+	switch {
+	case s.full > 0:
+		return id, true
+	case s.bits != nil:
+		at, found := s.bits.next(uint(id & pageMask))
+		return s.page<<pageBits | uint64(at), found
+	}
+	at, _ := slices.BinarySearch(s.list, uint16(id))
+	if at == len(s.list) {
+		return 0, false
+	}
+	return s.page<<pageBits | uint64(s.list[at]), true
+}
+
+// nextGap returns the first id above id, a member, that is not in s.
+func (s *span) nextGap(id uint64) uint64 {
+	switch {
+	case s.full > 0:
+		return s.end() << pageBits
+	case s.bits != nil:
+		return s.page<<pageBits + uint64(s.bits.nextGap(uint(id&pageMask)))
+	}
+	at, _ := slices.BinarySearch(s.list, uint16(id))
+	return s.page<<pageBits + uint64(s.list[runLast(s.list, at)]) + 1
+}
+
+// last returns the highest member of s.
+func (s *span) last() uint64 {
+	switch {
+	case s.full > 0:
+		return s.end()<<pageBits - 1
+	case s.bits != nil:
+		return s.page<<pageBits | uint64(s.bits.last())
+	}
+	return s.page<<pageBits | uint64(s.list[len(s.list)-1])
+}
+
+// addPages adds [lo, hi], which lies in one region that is kept in pages.
+func (p *Pending) addPages(lo, hi uint64) {
+	page, last := lo>>pageBits, hi>>pageBits
+	if page == last {
+		p.addBits(page, uint(lo&pageMask), uint(hi&pageMask))
+		return
+	}
+	if lo&pageMask != 0 {
+		p.addBits(page, uint(lo&pageMask), pageMask)
+		page++
+	}
+	whole := last
+	if hi&pageMask == pageMask {
+		whole++
+	}
+	if page < whole {
+		p.addRun(page, whole)
+	}
+	if whole == last {
+		p.addBits(last, 0, uint(hi&pageMask))
+	}
+}
+
+// dropPages removes [lo, hi], which lies in one region that is kept in pages,
+// and returns how many ids there were.
+func (p *Pending) dropPages(lo, hi uint64) (removed uint64) {
+	page, end := lo>>pageBits, hi>>pageBits
+	if page == end {
+		return p.removeBits(page, uint(lo&pageMask), uint(hi&pageMask))
+	}
+	if lo&pageMask != 0 {
+		removed += p.removeBits(page, uint(lo&pageMask), pageMask)
+		page++
+	}
+	whole := end
+	if hi&pageMask == pageMask {
+		whole++
+	}
+	removed += p.removePages(page, whole)
+	if whole == end {
+		removed += p.removeBits(end, 0, uint(hi&pageMask))
+	}
+	return removed
+}
+
 // addBits adds [lo, hi] of one page.
 func (p *Pending) addBits(page uint64, lo, hi uint) {
 	if lo == 0 && hi == pageMask {
@@ -12,16 +143,20 @@ func (p *Pending) addBits(page uint64, lo, hi uint) {
 	if !ok {
 		p.spans = slices.Insert(p.spans, i, span{page: page, bits: p.newBitmap()})
 	}
-	s := &p.spans[i]
-	if s.full > 0 {
-		return
+	if p.spans[i].full == 0 {
+		p.addAt(i, lo, hi)
 	}
+}
+
+// addAt adds [lo, hi], not all, to the bitmap of span i.
+func (p *Pending) addAt(i int, lo, hi uint) {
+	s := &p.spans[i]
 	added := s.bits.set(lo, hi)
 	if added == 0 {
 		return
 	}
 	p.size += added
-	p.track.Touch(&s.mark, page)
+	p.track.Touch(&s.mark, s.page)
 	if s.bits.count == pageIDs {
 		p.freeBitmap(s.bits)
 		s.bits, s.full = nil, 1
@@ -71,6 +206,11 @@ func (p *Pending) removeBits(page uint64, lo, hi uint) uint64 {
 	if !ok {
 		return 0
 	}
+	return p.removeAt(i, page, lo, hi)
+}
+
+// removeAt is removeBits of a page of span i that is not removed whole.
+func (p *Pending) removeAt(i int, page uint64, lo, hi uint) uint64 {
 	if p.spans[i].full > 0 {
 		i = p.split(i, page)
 	}
@@ -161,6 +301,10 @@ func (p *Pending) cut(i, j int) {
 			p.freeBitmap(s.bits)
 			s.bits = nil
 		}
+		if cap(s.list) > cap(p.spare) {
+			p.spare = s.list[:0]
+		}
+		s.list = nil
 	}
 	if i == 0 && len(p.spans)-j > 64 {
 		p.spans = p.spans[j:] // settling a backlog in order: nothing moves

@@ -16,19 +16,20 @@ func TestTrackerOnce(t *testing.T) {
 		})
 		return pages
 	}
-	p.AddRange(5*pageIDs+1, 3)
-	p.AddRange(2*pageIDs+1, 3)
-	if got := told(); !slices.Equal(got, []uint64{2<<1 | 1, 5<<1 | 1}) || p.track.Unsaved() {
+	const region = regionPages * pageIDs
+	p.AddRange(5*region+1, 3)
+	p.AddRange(2*region+1, 3)
+	if got := told(); !slices.Equal(got, []uint64{2*regionPages<<1 | 1, 5*regionPages<<1 | 1}) || p.track.Unsaved() {
 		t.Fatalf("told %v", got)
 	}
 	for range 2 { // each goes, comes and goes again
-		p.AddRange(7*pageIDs+1, 3)
-		p.RemoveRange(1, 9*pageIDs)
-		p.AddRange(2*pageIDs+1, 3)
-		p.RemoveRange(1, 9*pageIDs)
+		p.AddRange(7*region+1, 3)
+		p.RemoveRange(1, 9*region)
+		p.AddRange(2*region+1, 3)
+		p.RemoveRange(1, 9*region)
 	}
-	p.AddRange(5*pageIDs+2, 1)
-	if got := told(); !slices.Equal(got, []uint64{2 << 1, 5<<1 | 1, 7 << 1}) {
+	p.AddRange(5*region+2, 1)
+	if got := told(); !slices.Equal(got, []uint64{2 * regionPages << 1, 5*regionPages<<1 | 1, 7 * regionPages << 1}) {
 		t.Fatalf("told %v", got)
 	}
 	if _, _, _, ok := ParseKey([]byte("short")); ok {
