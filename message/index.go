@@ -16,22 +16,28 @@ import (
 type Index struct {
 	byKey  map[uint64]*filed
 	fields map[string]*fieldFile
-	always []uint64 // keys of matchers that match everything, ascending
-	absent []*filed // matchers that only ask for absence, ascending by key
+	always []uint64    // keys of matchers that match everything, ascending
+	absent []candidate // matchers that only ask for absence, ascending by key
 }
 
 // filed is a matcher and the term it is filed under.
 type filed struct {
-	key     uint64
 	matcher *Matcher
 	under   *term // nil for always and absent
 }
 
+// candidate is a matcher whose term, under which it is filed, matches. It lies
+// in the lists by value, so that few of many cost few cache misses.
+type candidate struct {
+	key  uint64
+	rest *Matcher // what else is to be asked; nil if nothing
+}
+
 // fieldFile holds the matchers filed under one field name.
 type fieldFile struct {
-	texts   map[string][]*filed
-	nums    map[int64][]*filed
-	present []*filed
+	texts   map[string][]candidate
+	nums    map[int64][]candidate
+	present []candidate
 }
 
 // Add files a matcher under a key, replacing what was there. A nil matcher
@@ -42,7 +48,7 @@ func (x *Index) Add(key uint64, m *Matcher) {
 		x.byKey = make(map[uint64]*filed)
 		x.fields = make(map[string]*fieldFile)
 	}
-	e := &filed{key: key, matcher: m}
+	e := &filed{matcher: m}
 	x.byKey[key] = e
 	if m.All() {
 		at, _ := slices.BinarySearch(x.always, key)
@@ -51,21 +57,25 @@ func (x *Index) Add(key uint64, m *Matcher) {
 	}
 	e.under = x.choose(m)
 	if e.under == nil {
-		x.absent = insert(x.absent, e)
+		x.absent = insert(x.absent, candidate{key, m})
 		return
+	}
+	c := candidate{key: key}
+	if len(m.terms) > 1 {
+		c.rest = m
 	}
 	f := x.fields[e.under.name]
 	if f == nil {
-		f = &fieldFile{texts: make(map[string][]*filed), nums: make(map[int64][]*filed)}
+		f = &fieldFile{texts: make(map[string][]candidate), nums: make(map[int64][]candidate)}
 		x.fields[e.under.name] = f
 	}
 	switch t := e.under; t.op {
 	case opString:
-		f.texts[t.text] = insert(f.texts[t.text], e)
+		f.texts[t.text] = insert(f.texts[t.text], c)
 	case opInt:
-		f.nums[t.num] = insert(f.nums[t.num], e)
+		f.nums[t.num] = insert(f.nums[t.num], c)
 	default:
-		f.present = insert(f.present, e)
+		f.present = insert(f.present, c)
 	}
 }
 
@@ -82,21 +92,21 @@ func (x *Index) Remove(key uint64) bool {
 		return true
 	}
 	if e.under == nil {
-		x.absent = remove(x.absent, e)
+		x.absent = remove(x.absent, key)
 		return true
 	}
 	f := x.fields[e.under.name]
 	switch t := e.under; t.op {
 	case opString:
-		if f.texts[t.text] = remove(f.texts[t.text], e); len(f.texts[t.text]) == 0 {
+		if f.texts[t.text] = remove(f.texts[t.text], key); len(f.texts[t.text]) == 0 {
 			delete(f.texts, t.text)
 		}
 	case opInt:
-		if f.nums[t.num] = remove(f.nums[t.num], e); len(f.nums[t.num]) == 0 {
+		if f.nums[t.num] = remove(f.nums[t.num], key); len(f.nums[t.num]) == 0 {
 			delete(f.nums, t.num)
 		}
 	default:
-		f.present = remove(f.present, e)
+		f.present = remove(f.present, key)
 	}
 	if len(f.texts) == 0 && len(f.nums) == 0 && len(f.present) == 0 {
 		delete(x.fields, e.under.name)
@@ -126,9 +136,9 @@ func (x *Index) match(b *Batch, i int, files []*fieldFile, dst []uint64) []uint6
 	if len(x.byKey) == len(x.always) {
 		return dst
 	}
-	for _, e := range x.absent {
-		if e.matcher.match(b, i) {
-			dst = append(dst, e.key)
+	for _, c := range x.absent {
+		if c.rest.match(b, i) {
+			dst = append(dst, c.key)
 		}
 	}
 	if len(x.fields) == 0 {
@@ -169,16 +179,16 @@ func ascending(dst []uint64, start int) []uint64 {
 
 // match appends the keys of those filed under one field that match.
 func (f *fieldFile) match(b *Batch, i int, kind Kind, raw []byte, dst []uint64) []uint64 {
-	var same []*filed
+	var same []candidate
 	if kind == KindString {
 		same = f.texts[string(raw)]
 	} else if n, ok := intValue(kind, raw); ok {
 		same = f.nums[n]
 	}
-	for _, list := range [...][]*filed{same, f.present} {
-		for _, e := range list {
-			if len(e.matcher.terms) == 1 || e.matcher.match(b, i) {
-				dst = append(dst, e.key)
+	for _, list := range [...][]candidate{same, f.present} {
+		for _, c := range list {
+			if c.rest == nil || c.rest.match(b, i) {
+				dst = append(dst, c.key)
 			}
 		}
 	}
@@ -219,15 +229,15 @@ func (x *Index) sharing(t *term) int {
 	}
 }
 
-func byKey(e *filed, key uint64) int { return cmp.Compare(e.key, key) }
+func byKey(c candidate, key uint64) int { return cmp.Compare(c.key, key) }
 
-func insert(list []*filed, e *filed) []*filed {
-	at, _ := slices.BinarySearchFunc(list, e.key, byKey)
-	return slices.Insert(list, at, e)
+func insert(list []candidate, c candidate) []candidate {
+	at, _ := slices.BinarySearchFunc(list, c.key, byKey)
+	return slices.Insert(list, at, c)
 }
 
-func remove(list []*filed, e *filed) []*filed {
-	at, found := slices.BinarySearchFunc(list, e.key, byKey)
+func remove(list []candidate, key uint64) []candidate {
+	at, found := slices.BinarySearchFunc(list, key, byKey)
 	if !found {
 		return list
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/perdure/perdure/durable"
+	"github.com/perdure/perdure/message"
 )
 
 // Machine is the state of one cluster. Create it with [New].
@@ -52,9 +53,10 @@ type meta struct {
 
 // scratch is memory that Apply uses again and again.
 type scratch struct {
-	keys []uint64        // durables that want one message
-	hits []*durableState // durables with matchers that want some of a batch
-	key  [durable.KeyLen]byte
+	search message.Search  // of one batch
+	keys   []uint64        // durables that want one message
+	hits   []*durableState // durables with matchers that want some of a batch
+	key    [durable.KeyLen]byte
 }
 
 // checkpoint remembers the hash at the last Checksum.

@@ -110,8 +110,9 @@ func (m *Machine) accept(s *storeState, data []byte, entry uint64, offset uint32
 	for _, d := range m.scratch.hits {
 		ids := d.scratch
 		m.gain(d, ids[len(ids)-1], func() uint64 { return d.pending.AddIDs(ids) })
+		d.scratch = ids[:0]
 	}
-	m.forgetMatches()
+	m.scratch.hits = m.scratch.hits[:0]
 	s.index.add(batch{first: first, live: pairs, entry: entry, stamp: m.time,
 		count: uint32(n), offset: offset, bytes: uint32(len(data))})
 	s.messages += stored
@@ -127,11 +128,12 @@ func (m *Machine) match(s *storeState, b message.Batch, first message.ID) (pairs
 	if s.matched == 0 {
 		return 0
 	}
+	m.scratch.search.Start(&s.matchers, b)
 	for i := range b.Count() {
-		m.scratch.keys = s.matchers.Match(b, i, m.scratch.keys[:0])
+		m.scratch.keys = m.scratch.search.Match(i, m.scratch.keys[:0])
 		pairs += uint64(len(m.scratch.keys))
-		for _, id := range m.scratch.keys {
-			d := m.byID[id]
+		for _, slot := range m.scratch.keys {
+			d := s.slots[slot]
 			if len(d.scratch) == 0 {
 				m.scratch.hits = append(m.scratch.hits, d)
 			}

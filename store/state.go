@@ -21,7 +21,9 @@ type storeState struct {
 	messages  uint64          // accounted
 	bytes     uint64          // accounted
 	unmatched []*durableState // without matcher, ascending by id
-	matchers  message.Index   // the others, by id
+	matchers  message.Index   // the others, by slot
+	slots     []*durableState // the others, where their slot says; nil if none
+	vacant    []uint64        // slots without a durable
 	matched   int             // how many are in matchers
 	names     map[string]*durableState
 	dynamic   uint32 // how many are dynamic
@@ -69,6 +71,7 @@ type durableState struct {
 
 	attach  Attachment
 	number  uint64       // of the last attachment, rising
+	slot    uint64       // of one with a matcher, in store.slots
 	scratch []message.ID // ids of the batch being applied
 
 	touched  bool // in events.touched
@@ -139,9 +142,22 @@ func (m *Machine) link(d *durableState) {
 	if d.matcher == nil {
 		s.unmatched = insertDurable(s.unmatched, d)
 	} else {
-		s.matchers.Add(d.id, d.matcher)
+		s.seat(d)
+		s.matchers.Add(d.slot, d.matcher)
 		s.matched++
 	}
+}
+
+// seat gives d a slot, so that matching finds it without a look-up by id.
+func (s *storeState) seat(d *durableState) {
+	if n := len(s.vacant); n > 0 {
+		d.slot = s.vacant[n-1]
+		s.vacant = s.vacant[:n-1]
+	} else {
+		d.slot = uint64(len(s.slots))
+		s.slots = append(s.slots, nil)
+	}
+	s.slots[d.slot] = d
 }
 
 // unlink makes d unknown. What is pending in it is the caller's business.
@@ -158,7 +174,9 @@ func (m *Machine) unlink(d *durableState) {
 	if d.matcher == nil {
 		s.unmatched = removeDurable(s.unmatched, d)
 	} else {
-		s.matchers.Remove(d.id)
+		s.matchers.Remove(d.slot)
+		s.slots[d.slot] = nil
+		s.vacant = append(s.vacant, d.slot)
 		s.matched--
 	}
 	m.events.forget(d)
