@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/bench/limit/ours"
+	"github.com/perdure/perdure/bench/limit/program"
 	"github.com/perdure/perdure/bench/limit/ratio"
 )
 
@@ -84,14 +85,14 @@ func TestSegmentRecycles(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	o, err := parse([]string{"--quick", "-o", "json", "--only", "publish/128/sync"}, io.Discard)
-	if err != nil || !o.json || o.runs != 3 || o.time != 2*time.Second || o.warm != 800*time.Millisecond {
+	if err != nil || !o.JSON || o.Runs != 3 || o.Time != 2*time.Second || o.Warm != 800*time.Millisecond {
 		t.Errorf("--quick: %+v, %v", o, err)
 	}
 	if n := len(o.loads("sync")); n != 1 || len(o.loads("async")) != 0 {
 		t.Errorf("--only publish/128/sync selects %d loads of sync", n)
 	}
 	if o, err = parse([]string{"--quick", "--runs", "7", "--seconds", "10"}, io.Discard); err != nil ||
-		o.runs != 7 || o.time != 10*time.Second || o.warm != 2*time.Second {
+		o.Runs != 7 || o.Time != 10*time.Second || o.Warm != 2*time.Second {
 		t.Errorf("--quick --runs 7 --seconds 10: %+v, %v", o, err)
 	}
 	if n := len(o.loads("async")); n != len(scenarios)*len(sizes) {
@@ -115,10 +116,10 @@ func TestBothSides(t *testing.T) {
 	}
 	defer binary.Close()
 	o := options{
-		runs: 1, warm: 20 * time.Millisecond, time: 200 * time.Millisecond,
-		publishers: 2, batch: 4096, window: 4, segment: 1 << 20, progress: io.Discard,
+		Options:    program.Options{Runs: 1, Warm: 20 * time.Millisecond, Time: 200 * time.Millisecond, Progress: io.Discard},
+		publishers: 2, batch: 4096, window: 4, segment: 1 << 20,
 	}
-	if o.only, err = ratio.ParseSelection("128", []string{"128"}); err != nil {
+	if o.Only, err = ratio.ParseSelection("128", []string{"128"}); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := o.compare(ctx, perdure{binary}, "sync", o.loads("sync"))

@@ -37,12 +37,12 @@ func (o options) loads(durability string) []load {
 		for _, size := range sizes {
 			l := load{
 				Load:       ratio.Load{Scenario: scenario, Size: size, Durability: durability},
-				publishers: o.publishers, batch: o.batch, window: o.window, warm: o.warm, time: o.time,
+				publishers: o.publishers, batch: o.batch, window: o.window, warm: o.Warm, time: o.Time,
 			}
 			if l.oneByOne() {
 				l.publishers, l.window = 1, 1
 			}
-			if o.only.Wants(l.Load, peerName) {
+			if o.Only.Wants(l.Load, peerName) {
 				all = append(all, l)
 			}
 		}

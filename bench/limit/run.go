@@ -17,7 +17,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	binary, err := ours.Open(ctx, o.perdure)
+	binary, err := ours.Open(ctx, o.Perdure)
 	if err != nil {
 		return err
 	}
@@ -33,14 +33,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		rows = append(rows, more...)
 		failed = append(failed, err)
 	}
-	if ctx.Err() != nil {
-		failed = append(failed, fmt.Errorf("%w: the table is not whole", context.Cause(ctx)))
-	}
-	write := ratio.WriteTable
-	if o.json {
-		write = ratio.WriteJSON
-	}
-	return errors.Join(append(failed, write(out, rows))...)
+	return o.Print(ctx, out, rows, failed)
 }
 
 // compare measures the loads of one durability against one pipeline.
@@ -56,7 +49,7 @@ func (o options) compare(ctx context.Context, us perdure, durability string, loa
 		if ctx.Err() != nil {
 			break // run says so, once
 		}
-		a, b, err := ratio.Alternate(ctx, o.runs,
+		a, b, err := ratio.Alternate(ctx, o.Runs,
 			o.tell("perdure", l, us.run), o.tell(peerName, l, p.run))
 		switch {
 		case ctx.Err() != nil:
@@ -77,7 +70,7 @@ func (o options) tell(who string, l load, run func(context.Context, load) (ratio
 	return func(ctx context.Context) (ratio.Figures, error) {
 		f, err := run(ctx, l)
 		if err == nil {
-			fmt.Fprintf(o.progress, "%v %s: %v\n", l.Load, who, f)
+			fmt.Fprintf(o.Progress, "%v %s: %v\n", l.Load, who, f)
 		}
 		return f, err
 	}

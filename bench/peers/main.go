@@ -1,20 +1,14 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
-	"github.com/perdure/perdure/bench/limit/child"
-	"github.com/perdure/perdure/bench/limit/ratio"
+	"github.com/perdure/perdure/bench/limit/program"
 )
 
 func main() {
@@ -25,18 +19,7 @@ func main() {
 		}
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, leave := child.UnderGoRun(ctx)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	leave()
-	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "peers:", err)
-		os.Exit(1)
-	}
+	program.Main("peers", run)
 }
 
 // serve is the program as a server, if that is what its arguments say.
@@ -55,69 +38,29 @@ func serve(args []string) (served bool, err error) {
 
 // options are what the flags say.
 type options struct {
-	json       bool
-	only       ratio.Selection
-	quick      bool
-	runs       int           // alternating pairs
-	warm, time time.Duration // of a run
-	trial      time.Duration // of a run that looks for the best path
-	trials     int           // of each path
-	perdure    string        // a binary; built unless given
-	progress   io.Writer
+	program.Options
+	trial  time.Duration // of a run that looks for the best path
+	trials int           // of each path
 }
 
 func parse(args []string, progress io.Writer) (options, error) {
-	o := options{progress: progress}
-	flags := flag.NewFlagSet("peers", flag.ContinueOnError)
-	flags.SetOutput(progress)
-	flags.Usage = func() {
-		fmt.Fprintln(progress, "usage: go run . [flags]\nOur figures beside those of NATS JetStream and etcd. README.md says what is compared.")
-		flags.PrintDefaults()
+	table := program.Table{
+		Name: "peers", About: "Our figures beside those of NATS JetStream and etcd.",
+		Only:  "publish, nats/publish/128/async or drain,drain_shared4",
+		Quick: "three pairs of 2 s instead of five of 5 s, a warm-up of a fourth, and smaller backlogs",
+		Known: slices.Concat(peerNames, durabilities),
 	}
-	format := flags.String("o", "table", "what to print: table or json")
-	only := flags.String("only", "", "loads, such as publish, nats/publish/128/async or drain,drain_shared4")
-	flags.BoolVar(&o.quick, "quick", false, "three pairs of 2 s instead of five of 5 s, and smaller backlogs")
-	flags.IntVar(&o.runs, "runs", 5, "alternating pairs of runs")
-	seconds := flags.Float64("seconds", 5, "seconds of a run, after a warm-up of two fifths, 2 s at most; of a fourth with -quick")
-	flags.StringVar(&o.perdure, "perdure", "", "binary of perdure; built from this repository unless given")
-	if err := flags.Parse(args); err != nil {
-		return o, err
-	}
-	set := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
-	o.trials = 2
-	if o.quick {
-		o.trials = 1
-		if !set["runs"] {
-			o.runs = 3
-		}
-		if !set["seconds"] {
-			*seconds = 2
-		}
-	}
-	o.json = *format == "json"
-	switch {
-	case flags.NArg() > 0:
-		return o, fmt.Errorf("%q is not a flag", flags.Arg(0))
-	case *format != "json" && *format != "table":
-		return o, fmt.Errorf("-o %s: it must be table or json", *format)
-	case o.runs < 1 || *seconds <= 0:
-		return o, errors.New("runs and seconds must be positive")
-	}
-	o.time = time.Duration(*seconds * float64(time.Second))
-	o.warm = min(o.time*2/5, 2*time.Second)
-	if o.quick {
-		o.warm = o.time / 4
-	}
-	o.trial = o.time * 3 / 5
-	known := slices.Concat(peerNames, durabilities)
 	for _, s := range scenarios() {
-		known = append(known, s.name)
+		table.Known = append(table.Known, s.name)
 	}
 	for _, s := range sizes {
-		known = append(known, strconv.Itoa(s))
+		table.Known = append(table.Known, strconv.Itoa(s))
 	}
-	var err error
-	o.only, err = ratio.ParseSelection(*only, known)
+	common, err := table.Parse(args, progress, nil)
+	o := options{Options: common, trials: 2}
+	if o.Quick {
+		o.trials, o.Warm = 1, o.Time/4
+	}
+	o.trial = o.Time * 3 / 5
 	return o, err
 }

@@ -39,14 +39,14 @@ func mustParse(t *testing.T, args ...string) options {
 
 func TestFlags(t *testing.T) {
 	o := mustParse(t)
-	if o.json || o.runs != 5 || o.time != 5*time.Second || o.warm != 2*time.Second {
+	if o.JSON || o.Runs != 5 || o.Time != 5*time.Second || o.Warm != 2*time.Second {
 		t.Errorf("without flags: %+v", o)
 	}
 	o = mustParse(t, "--quick", "-o", "json")
-	if !o.json || o.runs != 3 || o.time != 2*time.Second || o.warm >= time.Second {
+	if !o.JSON || o.Runs != 3 || o.Time != 2*time.Second || o.Warm >= time.Second {
 		t.Errorf("--quick: %+v", o)
 	}
-	if o = mustParse(t, "--quick", "--runs", "7", "--seconds", "3"); o.runs != 7 || o.time != 3*time.Second {
+	if o = mustParse(t, "--quick", "--runs", "7", "--seconds", "3"); o.Runs != 7 || o.Time != 3*time.Second {
 		t.Errorf("--quick --runs 7 --seconds 3: %+v", o)
 	}
 	for _, bad := range [][]string{{"-o", "csv"}, {"--only", "rabbit"}, {"--runs", "0"}, {"--seconds", "0"}, {"nats"}} {

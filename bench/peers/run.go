@@ -19,7 +19,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	binary, err := ours.Open(ctx, o.perdure)
+	binary, err := ours.Open(ctx, o.Perdure)
 	if err != nil {
 		return err
 	}
@@ -31,14 +31,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 		rows = append(rows, more...)
 		failed = append(failed, err)
 	}
-	if ctx.Err() != nil {
-		failed = append(failed, fmt.Errorf("%w: the table is not whole", context.Cause(ctx)))
-	}
-	write := ratio.WriteTable
-	if o.json {
-		write = ratio.WriteJSON
-	}
-	return errors.Join(append(failed, write(out, rows))...)
+	return o.Print(ctx, out, rows, failed)
 }
 
 // comparison is a load of a scenario against a peer.
@@ -59,9 +52,9 @@ func (o options) comparisons(peer string) []comparison {
 			for _, size := range sizes {
 				l := load{
 					Load: ratio.Load{Scenario: s.name, Size: size, Durability: durability},
-					warm: o.warm, time: o.time,
+					warm: o.Warm, time: o.Time,
 				}
-				if s.set(&l, o.quick); o.only.Wants(l.Load, peer) {
+				if s.set(&l, o.Quick); o.Only.Wants(l.Load, peer) {
 					all = append(all, comparison{s, l})
 				}
 			}
@@ -82,7 +75,7 @@ func (o options) compare(ctx context.Context, us, peer system) ([]ratio.Row, err
 		if ctx.Err() != nil {
 			break // run says so, once
 		}
-		fmt.Fprintf(o.progress, "%s %d of %d, after %v: %v\n", peer.name(), i+1, len(all), time.Since(began).Round(time.Second), c.load.Load)
+		fmt.Fprintf(o.Progress, "%s %d of %d, after %v: %v\n", peer.name(), i+1, len(all), time.Since(began).Round(time.Second), c.load.Load)
 		more, err := o.measure(ctx, c, us, peer)
 		rows = append(rows, more...)
 		if err != nil && ctx.Err() == nil {
@@ -102,7 +95,7 @@ func (o options) measure(ctx context.Context, c comparison, us, peer system) ([]
 	if err != nil {
 		return nil, err
 	}
-	mine, theirs, err := ratio.Alternate(ctx, o.runs, o.tell(c, us, a), o.tell(c, peer, b))
+	mine, theirs, err := ratio.Alternate(ctx, o.Runs, o.tell(c, us, a), o.tell(c, peer, b))
 	if err != nil {
 		return nil, err
 	}
@@ -157,10 +150,10 @@ func (o options) say(who string, run ratio.Run) ratio.Run {
 	return func(ctx context.Context) (ratio.Figures, error) {
 		f, err := run(ctx)
 		if err != nil {
-			fmt.Fprintf(o.progress, "  %s failed: %v\n", who, err)
+			fmt.Fprintf(o.Progress, "  %s failed: %v\n", who, err)
 			return nil, err
 		}
-		fmt.Fprintf(o.progress, "  %s: %v\n", who, f)
+		fmt.Fprintf(o.Progress, "  %s: %v\n", who, f)
 		return f, nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/bench/limit/ours"
+	"github.com/perdure/perdure/bench/limit/program"
 	"github.com/perdure/perdure/bench/limit/ratio"
 )
 
@@ -29,7 +30,7 @@ func small(s scenario, durability string) comparison {
 // check runs a path and wants a figure for each unit of the scenario.
 func check(t *testing.T, s system, c comparison, p ratio.Path) {
 	t.Helper()
-	o := options{progress: io.Discard}
+	o := options{Options: program.Options{Progress: io.Discard}}
 	f, err := o.tell(c, s, p)(t.Context())
 	if err != nil {
 		t.Errorf("%s, %s: %v: %v", s.name(), p.Name, c.load.Load, err)

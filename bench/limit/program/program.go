@@ -1,0 +1,111 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/perdure/perdure/bench/limit/child"
+	"github.com/perdure/perdure/bench/limit/ratio"
+)
+
+// Main runs a program and ends the process if it fails. Its context ends with
+// Ctrl-C, and with go run where that has started it.
+func Main(name string, run func(ctx context.Context, args []string, out, progress io.Writer) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, leave := child.UnderGoRun(ctx)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	leave()
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// Table is what is said of a program's flags.
+type Table struct {
+	Name  string
+	About string   // in a sentence
+	Only  string   // examples of -only
+	Quick string   // what -quick does
+	Known []string // words of -only
+}
+
+// Options are what the flags say.
+type Options struct {
+	JSON       bool
+	Only       ratio.Selection
+	Quick      bool
+	Runs       int           // alternating pairs
+	Warm, Time time.Duration // of a run: before the clock runs, and while it does
+	Perdure    string        // a binary; built unless given
+	Progress   io.Writer
+}
+
+// Parse reads the flags. more declares those that only this program has; it may
+// be nil.
+func (t Table) Parse(args []string, progress io.Writer, more func(*flag.FlagSet)) (Options, error) {
+	o := Options{Progress: progress}
+	flags := flag.NewFlagSet(t.Name, flag.ContinueOnError)
+	flags.SetOutput(progress)
+	flags.Usage = func() {
+		fmt.Fprintf(progress, "usage: go run . [flags]\n%s README.md says what is compared.\n", t.About)
+		flags.PrintDefaults()
+	}
+	format := flags.String("o", "table", "what to print: table or json")
+	only := flags.String("only", "", "loads, such as "+t.Only)
+	flags.BoolVar(&o.Quick, "quick", false, t.Quick)
+	flags.IntVar(&o.Runs, "runs", 5, "alternating pairs of runs")
+	seconds := flags.Float64("seconds", 5, "seconds of a run, after a warm-up of two fifths, 2 s at most")
+	flags.StringVar(&o.Perdure, "perdure", "", "binary of perdure; built from this repository unless given")
+	if more != nil {
+		more(flags)
+	}
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	set := map[string]bool{}
+	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if o.Quick && !set["runs"] {
+		o.Runs = 3
+	}
+	if o.Quick && !set["seconds"] {
+		*seconds = 2
+	}
+	o.JSON = *format == "json"
+	switch {
+	case flags.NArg() > 0:
+		return o, fmt.Errorf("%q is not a flag", flags.Arg(0))
+	case *format != "json" && *format != "table":
+		return o, fmt.Errorf("-o %s: it must be table or json", *format)
+	case o.Runs < 1 || *seconds <= 0:
+		return o, errors.New("runs and seconds must be positive")
+	}
+	o.Time = time.Duration(*seconds * float64(time.Second))
+	o.Warm = min(o.Time*2/5, 2*time.Second)
+	var err error
+	o.Only, err = ratio.ParseSelection(*only, t.Known)
+	return o, err
+}
+
+// Print writes the rows that there are, and returns what has failed.
+func (o Options) Print(ctx context.Context, out io.Writer, rows []ratio.Row, failed []error) error {
+	if ctx.Err() != nil {
+		failed = append(failed, fmt.Errorf("%w: the table is not whole", context.Cause(ctx)))
+	}
+	write := ratio.WriteTable
+	if o.JSON {
+		write = ratio.WriteJSON
+	}
+	return errors.Join(append(failed, write(out, rows))...)
+}
