@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"math"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -14,7 +15,9 @@ import (
 const (
 	chartWidth  = 860
 	barHeight   = 22
-	labelWidth  = 360
+	labelLeast  = 80 // room for labels of bars, and how much a letter takes of it
+	labelMost   = 520
+	letterWidth = 7
 	curveHeight = 300
 	curveLeft   = 70
 	curveBottom = 40
@@ -33,14 +36,15 @@ func bars(list []bar) template.HTML {
 	for _, b := range list {
 		greatest = max(greatest, b.value, b.high)
 	}
-	room := float64(chartWidth - labelWidth - 110)
-	at := func(v float64) float64 { return labelWidth + room*ratio(v, greatest) }
+	left := labelWidth(list)
+	room := float64(chartWidth - left - 110)
+	at := func(v float64) float64 { return float64(left) + room*ratio(v, greatest) }
 	var s strings.Builder
 	fmt.Fprintf(&s, `<svg viewBox="0 0 %d %d" role="img">`, chartWidth, barHeight*len(list)+6)
 	for i, b := range list {
 		y := float64(i * barHeight)
-		fmt.Fprintf(&s, `<text x="%d" y="%.0f" text-anchor="end">%s</text>`, labelWidth-8, y+15, html.EscapeString(b.label))
-		fmt.Fprintf(&s, `<rect class="bar" x="%d" y="%.0f" width="%.1f" height="%d"/>`, labelWidth, y+3, max(1, at(b.value)-labelWidth), barHeight-7)
+		fmt.Fprintf(&s, `<text x="%d" y="%.0f" text-anchor="end">%s</text>`, left-8, y+15, html.EscapeString(b.label))
+		fmt.Fprintf(&s, `<rect class="bar" x="%d" y="%.0f" width="%.1f" height="%d"/>`, left, y+3, max(1, at(b.value)-float64(left)), barHeight-7)
 		end := at(b.value)
 		if b.high > 0 {
 			fmt.Fprintf(&s, `<path class="range" d="M%.1f %.0fh%.1fM%.1f %.0fv6M%.1f %.0fv6"/>`,
@@ -51,6 +55,15 @@ func bars(list []bar) template.HTML {
 	}
 	s.WriteString(`</svg>`)
 	return template.HTML(s.String()) // every text in it is escaped or a number
+}
+
+// labelWidth is the room that the longest label takes, about.
+func labelWidth(list []bar) int {
+	width := labelLeast
+	for _, b := range list {
+		width = max(width, letterWidth*utf8.RuneCountInString(b.label)+16)
+	}
+	return min(width, labelMost)
 }
 
 // A line of a chart of percentiles.
@@ -91,20 +104,21 @@ func curves(list []curve) template.HTML {
 		fmt.Fprintf(&s, `<path class="grid" d="M%d %.1fH%.1f"/><text x="%d" y="%.1f" text-anchor="end">%s</text>`, curveLeft, y(v), right, curveLeft-6, y(v)+4, micros(v))
 	}
 	for i, c := range list {
-		fmt.Fprintf(&s, `<polyline class="line c%d" points="`, i%colours)
+		class := fmt.Sprintf(`class="line c%d d%d"`, i%colours, i/colours%dashes)
+		fmt.Fprintf(&s, `<polyline %s points="`, class)
 		for k := range 201 {
 			p := 100 * (1 - math.Pow(10, -float64(k)/200*float64(len(nines)-1)))
 			fmt.Fprintf(&s, "%.1f,%.1f ", x(p), y(float64(c.times.ValueAtQuantile(p))))
 		}
-		fmt.Fprintf(&s, `"/><rect class="k%d" x="%d" y="%d" width="12" height="12"/><text x="%d" y="%d">%s</text>`,
-			i%colours, curveLeft, curveHeight-8+18*i, curveLeft+18, curveHeight+3+18*i, html.EscapeString(c.label))
+		fmt.Fprintf(&s, `"/><path %s d="M%d %dh30"/><text x="%d" y="%d">%s</text>`,
+			class, curveLeft, curveHeight-2+18*i, curveLeft+38, curveHeight+3+18*i, html.EscapeString(c.label))
 	}
 	s.WriteString(`</svg>`)
 	return template.HTML(s.String()) // every text in it is escaped or a number
 }
 
-// colours is how many lines the style sheet tells apart.
-const colours = 6
+// So many lines the style sheet tells apart.
+const colours, dashes = 6, 3
 
 // short writes a number with three digits that count.
 func short(v float64) string {

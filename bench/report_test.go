@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,26 @@ func TestLabels(t *testing.T) {
 	}
 	if got := list[0].label(list[:1]); got != "publish" {
 		t.Errorf("a single load is %q", got)
+	}
+}
+
+func TestLabelWidth(t *testing.T) {
+	for _, tc := range []struct{ letters, want int }{{1, labelLeast}, {40, 296}, {500, labelMost}} {
+		if got := labelWidth([]bar{{label: "x"}, {label: strings.Repeat("ä", tc.letters)}}); got != tc.want {
+			t.Errorf("%d letters take %d, want %d", tc.letters, got, tc.want)
+		}
+	}
+}
+
+// TestManyCurves: lines of the same colour are dashed differently.
+func TestManyCurves(t *testing.T) {
+	h := newTimes()
+	record(h, time.Millisecond)
+	drawing := string(curves(slices.Repeat([]curve{{"x", h}}, colours*dashes)))
+	for _, class := range []string{"c0 d0", "c5 d0", "c0 d1", "c5 d2"} {
+		if n := strings.Count(drawing, class); n != 2 { // the line, and what explains it
+			t.Errorf("%s comes %d times", class, n)
+		}
 	}
 }
 
