@@ -13,9 +13,12 @@ import (
 )
 
 const (
-	startPatience   = time.Minute     // until all servers are ready
-	foundPatience   = 5 * time.Minute // until they have their realm: a thousand clusters take a while
-	connectPatience = 30 * time.Second
+	startPatience = time.Minute     // until all servers are ready
+	foundPatience = 5 * time.Minute // until they have their realm: a thousand clusters take a while
+
+	// Patience is how long clients try again before a run fails: longer than
+	// messages wait for each other when hundreds of clusters are at their limit.
+	Patience = 30 * time.Second
 
 	// readyPoll is how often what is about to happen is looked for.
 	readyPoll = 20 * time.Millisecond
@@ -92,7 +95,7 @@ func (s *Servers) Addresses() string { return s.fleet.Connect() }
 // tried again is tried for 30 seconds.
 func (s *Servers) Connect(ctx context.Context, name string) (*client.Client, error) {
 	return client.Connect(ctx, s.Addresses(), client.WithName(name),
-		client.WithConnectTimeout(connectPatience), client.WithRetry(connectPatience))
+		client.WithConnectTimeout(Patience), client.WithRetry(Patience))
 }
 
 // Usage returns what all servers have used since they were first started.

@@ -194,7 +194,7 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	f.StringVar(&o.dir, "data", "", "where to put the servers' files; the system's temporary directory unless given")
 	f.StringVar(&o.hgrm, "hgrm", "", "file for the times in HDR histogram format")
 	f.StringVar(&o.report, "report", "", "file for a page with charts")
-	timeoutFlag(cmd, &o.timeout)
+	f.DurationVar(&o.timeout, "timeout", bench.Patience, "how long clients wait for servers before the run fails")
 }
 
 // ownFlags declares what only some scenarios have.
@@ -238,6 +238,9 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 	}
 	if o.load.Warmup == 0 {
 		o.load.Warmup = -1 // asked for: 0 is the default's
+	}
+	if o.timeout <= 0 {
+		return usagef(cmd, "--timeout %v: it must be positive", o.timeout)
 	}
 	if o.load.Duration <= 0 && !v.counts {
 		return usagef(cmd, "--duration %v: it must be positive", o.load.Duration)

@@ -27,12 +27,8 @@ type connection struct {
 func connectionFlags(cmd *cobra.Command) *connection {
 	c := &connection{}
 	cmd.Flags().StringVar(&c.addresses, "connect", defaultConnect, "addresses of servers, for clients")
-	timeoutFlag(cmd, &c.timeout)
+	cmd.Flags().DurationVar(&c.timeout, "timeout", defaultTimeout, "how long to wait for servers")
 	return c
-}
-
-func timeoutFlag(cmd *cobra.Command, d *time.Duration) {
-	cmd.Flags().DurationVar(d, "timeout", defaultTimeout, "how long to wait for servers")
 }
 
 // check refuses values that cannot be meant.
