@@ -147,6 +147,56 @@ func (j *Journal) Release(number uint64) error {
 	return j.drop(s)
 }
 
+// Raise makes the disk say that all before a segment was on it, which must not be
+// the first that there is. After it, number can be Options.Floor of later openings.
+func (j *Journal) Raise(number uint64) error {
+	j.syncs.Lock()
+	defer j.syncs.Unlock()
+	var before *segment
+	f := &j.files
+	f.RLock()
+	for n, s := range f.segments {
+		if n < number && (before == nil || n > before.number) {
+			before = s
+		}
+	}
+	f.RUnlock()
+	if before == nil {
+		return nil
+	}
+	return j.tell(before)
+}
+
+// Scan yields the records of a segment that is written to no more, in order. Records of which the data is damaged are left out; other damage is a
+// CorruptError. Yield must not keep the data.
+func (j *Journal) Scan(number uint64, yield func(Record, Position) error) error {
+	b := make([]byte, recordHeader, 256<<10)
+	for at := uint32(segmentHeader); ; {
+		b = b[:recordHeader]
+		if err := j.readAt(b, Position{Segment: number, Offset: at}); err != nil {
+			return err
+		}
+		r, f, ok := parseRecord(b)
+		switch {
+		case !ok:
+			return &CorruptError{number, int64(at), 0, "there is no record"}
+		case r.Kind == kindEnd:
+			return nil
+		}
+		p := Position{number, at, f.length}
+		b = slices.Grow(b[:0], int(f.length))[:f.length]
+		if err := j.readAt(b, Position{Segment: number, Offset: at + recordHeader}); err != nil {
+			return err
+		}
+		if r.Data = b; r.Kind != kindNote && crc32.Checksum(b, castagnoli) == f.dataSum {
+			if err := yield(r, p); err != nil {
+				return err
+			}
+		}
+		at += uint32(recordSize(int(f.length)))
+	}
+}
+
 // tell makes the disk say that all of a segment was on it; syncs is held.
 func (j *Journal) tell(s *segment) error {
 	w := &j.write

@@ -62,6 +62,9 @@ type Record struct {
 	Generation uint32
 	Index      uint64
 	Term       uint64
+	// Damaged says that the header is whole and the data is not, although it was
+	// on disk. Append does not look at it.
+	Damaged bool
 	// More says that the record after it belongs to the same group: a group comes
 	// back whole or not at all. The last record of an Append ends its group.
 	More bool

@@ -11,6 +11,8 @@ import (
 
 // Limits of Options.
 const (
+	// DefaultSegmentBytes is the size of a segment unless set.
+	DefaultSegmentBytes = 64 << 20
 	// MinSegmentBytes is the least size of a segment.
 	MinSegmentBytes = 4 << 10
 	// MaxSegmentBytes is the greatest; offsets have 32 bits.
@@ -32,7 +34,7 @@ type Options struct {
 	Dir string
 	FS  vfs.FS
 	// SegmentBytes is the size of a segment; a record that is larger has one of
-	// its own. 64 MiB unless set.
+	// its own. DefaultSegmentBytes unless set.
 	SegmentBytes int64
 	// Spares is how many released segments are kept to be written again. Blocks
 	// that were written before sync in about half of the time. 4 unless set; below
@@ -40,11 +42,14 @@ type Options struct {
 	Spares int
 	// Nonce is drawn anew for each opening.
 	Nonce uint32
+	// Floor is a segment that Raise was called with, or 0: the segments below it
+	// are not read by Open.
+	Floor uint64
 }
 
 func (o *Options) prepare() error {
 	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
+		o.SegmentBytes = DefaultSegmentBytes
 	}
 	if o.Spares == 0 {
 		o.Spares = 4
@@ -61,10 +66,11 @@ func (o *Options) prepare() error {
 // Journal is an open journal. Append and Sync may run at the same time, each on
 // one goroutine at a time; Read, Release, Prepare and Stats on any.
 type Journal struct {
-	opts   Options
-	stable atomic.Uint64 // every record below this sequence is on disk
-	known  uint64        // and the disk says that every one below this is; syncs is held
-	syncs  sync.Mutex    // held while files are synced or closed
+	opts    Options
+	current atomic.Uint64 // number of the segment that is written
+	stable  atomic.Uint64 // every record below this sequence is on disk
+	known   uint64        // and the disk says that every one below this is; syncs is held
+	syncs   sync.Mutex    // held while files are synced or closed
 
 	write struct {
 		sync.Mutex
@@ -212,6 +218,7 @@ func (j *Journal) roll() error {
 	w.chain ^= j.opts.Nonce
 	h := head{number: s.number, first: w.next, chain: w.chain, nonce: j.opts.Nonce, stable: j.stable.Load()}
 	w.cur, w.buf = s, h.append(w.buf)
+	j.current.Store(s.number)
 	return j.flush()
 }
 
@@ -283,6 +290,10 @@ func (j *Journal) Full() []uint64 {
 	slices.Sort(numbers)
 	return numbers
 }
+
+// Current returns the number of the segment that is written, 0 before the first
+// record after Open: what is appended from now on is in it or in a later one.
+func (j *Journal) Current() uint64 { return j.current.Load() }
 
 // Stable returns the sequence below which every record is on disk.
 func (j *Journal) Stable() uint64 { return j.stable.Load() }

@@ -291,6 +291,16 @@ func TestFlippedBits(t *testing.T) {
 		}
 		var corrupt *CorruptError
 		got, _, err := r.try()
+		if where >= int64(p.Offset)+recordHeader && err == nil {
+			// Only the data is bad: the others come whole.
+			if len(got) == len(r.all) && got[at].Damaged && got[at].Data == nil {
+				got[at] = r.all[at]
+			}
+			if !slices.EqualFunc(got, r.all, same) {
+				t.Fatalf("a flipped bit in the data of record %d at %v: %d records", at, p, len(got))
+			}
+			continue
+		}
 		if !errors.As(err, &corrupt) {
 			t.Fatalf("a flipped bit at %d/%d of record %d, the last is at %v: %d records, %v", p.Segment, where, at, last, len(got), err)
 		}

@@ -14,8 +14,8 @@ import (
 // Open opens the journal in a directory, which is empty for a new one, and gives
 // every record to replay, in order; its data is valid during the call only. A
 // torn tail is cut off. What was found is on disk when Open returns, and the
-// next record begins a segment of its own. Damage is a CorruptError; then
-// nothing has changed.
+// next record begins a segment of its own. A record of which the data is damaged
+// comes without it; other damage is a CorruptError, and then nothing has changed.
 func Open(opts Options, replay func(Record, Position) error) (*Journal, error) {
 	if err := opts.prepare(); err != nil {
 		return nil, err
@@ -40,6 +40,10 @@ func (j *Journal) open(replay func(Record, Position) error) error {
 	var whole []*scan
 	var torn *scan
 	known := uint64(0) // to have been on disk
+	floor, numbers, err := j.floor(numbers)
+	if err != nil {
+		return err
+	}
 	for i, n := range numbers {
 		s, err := j.scan(n)
 		if err != nil {
@@ -74,12 +78,44 @@ func (j *Journal) open(replay func(Record, Position) error) error {
 	if err := j.check(whole); err != nil {
 		return err
 	}
+	if floor && (len(whole) == 0 || known < whole[0].head.first) {
+		return &CorruptError{j.opts.Floor, 0, 0, "nothing says that what lies before it was on disk, as its caller does"}
+	}
 	for _, s := range whole {
 		if err := j.read(s, replay); err != nil {
 			return err
 		}
 	}
 	return j.settle(whole, torn, numbers)
+}
+
+// floor opens the segments below Options.Floor, which are not read, and returns
+// the others. some says that there were any.
+func (j *Journal) floor(numbers []uint64) (some bool, rest []uint64, err error) {
+	n := 0
+	for ; n < len(numbers) && numbers[n] < j.opts.Floor; n++ {
+		s, err := j.openSegment(numbers[n])
+		if err != nil {
+			return false, nil, err
+		}
+		info, err := s.file.Stat()
+		if err != nil {
+			return false, nil, fmt.Errorf("journal: open %s: %w", s.name, err)
+		}
+		s.size = info.Size()
+	}
+	return n > 0, numbers[n:], nil
+}
+
+func (j *Journal) openSegment(number uint64) (*segment, error) {
+	name := segmentName(number)
+	file, err := j.opts.FS.OpenReadWrite(j.path(name), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, fmt.Errorf("journal: open %s: %w", name, err)
+	}
+	s := &segment{number: number, name: name, file: file}
+	j.files.segments[number] = s
+	return s, nil
 }
 
 // list returns the numbers of the segments, ascending, and notes the spares.
@@ -155,18 +191,16 @@ type found struct {
 
 // scan opens a segment and walks its records.
 func (j *Journal) scan(number uint64) (*scan, error) {
-	name := segmentName(number)
-	file, err := j.opts.FS.OpenReadWrite(j.path(name), vfs.WriteCategoryUnspecified)
+	seg, err := j.openSegment(number)
 	if err != nil {
-		return nil, fmt.Errorf("journal: open %s: %w", name, err)
+		return nil, err
 	}
-	s := &scan{segment: &segment{number: number, name: name, file: file}}
-	j.files.segments[number] = s.segment
-	info, err := file.Stat()
+	s := &scan{segment: seg}
+	info, err := seg.file.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("journal: open %s: %w", name, err)
+		return nil, fmt.Errorf("journal: open %s: %w", seg.name, err)
 	}
-	return s, s.walk(io.NewSectionReader(file, 0, info.Size()))
+	return s, s.walk(io.NewSectionReader(seg.file, 0, info.Size()))
 }
 
 // walk reads records until one is not good, or the end.
@@ -186,13 +220,17 @@ func (s *scan) walk(r *io.SectionReader) error {
 	s.head, s.begun, s.end, s.next, s.chain, s.stable = h, true, segmentHeader, h.first, h.chain, h.stable
 	b := make([]byte, recordHeader)
 	var data []byte
-	group := *s // at the beginning of the group
+	group := *s     // at the beginning of the group
+	var doubt *scan // at the first record of which only the data is bad
 	defer func() {
-		if s.bad != nil {
-			bad := s.bad
+		bad := s.bad
+		if bad != nil {
 			*s = group
-			s.bad = bad
 		}
+		if doubt != nil && s.stable <= doubt.bad.Sequence {
+			*s, bad = *doubt, doubt.bad // nobody says that it was on disk
+		}
+		s.bad = bad
 	}()
 	for !s.ended {
 		if err := s.readAt(r, b, s.end); err != nil {
@@ -213,8 +251,11 @@ func (s *scan) walk(r *io.SectionReader) error {
 			if err := s.readAt(r, data, s.end+recordHeader); err != nil {
 				return err
 			}
-			if crc32.Checksum(data, castagnoli) != f.dataSum {
-				what = "the data has a wrong checksum"
+			rec.Damaged = crc32.Checksum(data, castagnoli) != f.dataSum
+			if rec.Damaged && doubt == nil {
+				d := group
+				d.bad = &CorruptError{s.number, s.end, s.next, "the data has a wrong checksum"}
+				doubt = &d
 			}
 		}
 		if what != "" {
@@ -331,7 +372,9 @@ func (j *Journal) read(s *scan, replay func(Record, Position) error) error {
 			data = make([]byte, f.at.Length)
 		}
 		f.record.Data = data[:f.at.Length]
-		if _, err := s.file.ReadAt(f.record.Data, int64(f.at.Offset)+recordHeader); err != nil && len(f.record.Data) > 0 {
+		if f.record.Damaged {
+			f.record.Data = nil
+		} else if _, err := s.file.ReadAt(f.record.Data, int64(f.at.Offset)+recordHeader); err != nil && len(f.record.Data) > 0 {
 			return fmt.Errorf("journal: read %s at %d: %w", s.name, f.at.Offset, err)
 		}
 		if err := replay(f.record, f.at); err != nil {

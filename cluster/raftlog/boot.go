@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/pprof"
 	"time"
 
@@ -208,14 +209,14 @@ func (e *Engine) reconcile() error {
 }
 
 // openShelf opens the data, or makes it anew if it was never whole.
-func (e *Engine) openShelf(data string) (*pebbleShelf, error) {
+func (e *Engine) openShelf(data string) (shelf, error) {
 	if e.mu.registry.Ready {
 		if e.mu.registry.Torn {
 			if err := cutTail(e.disk, data); err != nil {
 				return nil, err
 			}
 		}
-		return openPebble(e.disk, data, false)
+		return e.openBytes(data, false)
 	}
 	if err := e.disk.RemoveAll(data); err != nil && !oserror.IsNotExist(err) {
 		return nil, fmt.Errorf("raftlog: remove what was never used of %s: %w", data, err)
@@ -223,7 +224,24 @@ func (e *Engine) openShelf(data string) (*pebbleShelf, error) {
 	if err := makeDir(e.disk, data); err != nil {
 		return nil, err
 	}
-	return openPebble(e.disk, data, true)
+	return e.openBytes(data, true)
+}
+
+// openBytes opens Pebble and the journal.
+func (e *Engine) openBytes(data string, created bool) (shelf, error) {
+	s, err := openPebble(e.disk, data, created)
+	if err != nil {
+		return nil, err
+	}
+	if e.opts.inPebble {
+		return s, nil
+	}
+	j, err := openJournal(s, data, rand.Uint32(), e.opts.SegmentBytes)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	e.journal = j
+	return j, nil
 }
 
 // setAside moves the data to a free name beside it. That the copies are gone is

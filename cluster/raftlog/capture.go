@@ -25,6 +25,11 @@ type pebbleCapture struct {
 func (s *pebbleShelf) capture(group uint64) (cluster.Capture, error) {
 	s.life.Lock()
 	defer s.life.Unlock()
+	return s.pin(group)
+}
+
+// pin makes a capture; life is held.
+func (s *pebbleShelf) pin(group uint64) (*pebbleCapture, error) {
 	if s.life.closed {
 		return nil, ErrClosed
 	}

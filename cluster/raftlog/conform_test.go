@@ -25,6 +25,7 @@ func testOptions(t testing.TB, mode Mode, fs vfs.FS) Options {
 		BootID:        func() (string, error) { return "boot 1", nil },
 		Logger:        slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Fatal:         func(err error) { t.Error("fatal:", err) },
+		SegmentBytes:  4 << 10,
 	}
 }
 
@@ -117,11 +118,22 @@ func (s *engineSubject) Reopen() cluster.Log {
 	return s.log
 }
 
-func TestConformance(t *testing.T) {
+// shelves runs a test with entries in the journal, and its twin with entries in
+// Pebble: what one answers the other does.
+func shelves(t *testing.T, test func(t *testing.T, journal bool)) {
+	t.Run("journal", func(t *testing.T) { test(t, true) })
+	t.Run("pebble", func(t *testing.T) { test(t, false) })
+}
+
+func TestConformance(t *testing.T) { shelves(t, conformance) }
+
+func conformance(t *testing.T, journal bool) {
 	for _, mode := range []Mode{Memory, Async, Sync} {
 		t.Run(mode.String(), func(t *testing.T) {
 			clustertest.TestLog(t, func(t *testing.T) clustertest.Subject {
-				return newSubject(t, testOptions(t, mode, vfs.NewMem()))
+				o := testOptions(t, mode, vfs.NewMem())
+				o.inPebble = !journal
+				return newSubject(t, o)
 			})
 		})
 	}
@@ -129,6 +141,7 @@ func TestConformance(t *testing.T) {
 	t.Run("small", func(t *testing.T) {
 		clustertest.TestLog(t, func(t *testing.T) clustertest.Subject {
 			o := testOptions(t, Sync, vfs.NewMem())
+			o.inPebble = !journal
 			o.MemTableBytes = 16 << 10
 			o.CacheBytes = 1
 			o.tune = func(o *pebble.Options) {

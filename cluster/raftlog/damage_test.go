@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,14 +15,17 @@ import (
 	"github.com/perdure/perdure/cluster/clustertest"
 )
 
-// A damaged table condemns the group that needs what is in it, and no other: with
+// Damage condemns the group that needs what is in it, and no other: with
 // the log in it the copy does not open; with older messages in it, reading those
 // fails.
-func TestDamagedTable(t *testing.T) {
+func TestDamaged(t *testing.T) { shelves(t, damagedEntries) }
+
+func damagedEntries(t *testing.T, journal bool) {
 	for _, first := range []uint64{1, 201} {
 		t.Run(fmt.Sprint("first ", first), func(t *testing.T) {
 			o := testOptions(t, Sync, vfs.NewMem())
 			o.Logger = nil
+			o.inPebble = !journal
 			o.tune = func(o *pebble.Options) {
 				// Pebble tries every bit of a damaged block: let it be small.
 				for i := range o.Levels {
@@ -54,13 +58,19 @@ func TestDamagedTable(t *testing.T) {
 					}
 				}
 			}
-			if err := e.shelf.(*pebbleShelf).db.Flush(); err != nil {
-				t.Fatal(err)
+			if p, ok := e.shelf.(*pebbleShelf); ok {
+				if err := p.db.Flush(); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
 			}
-			damageLargestTable(t, o.FS)
+			if journal {
+				damageRecord(t, o.FS, fmt.Sprint(77, body))
+			} else {
+				damageLargestTable(t, o.FS)
+			}
 			e = open()
 			defer e.Close()
 			if l, err := e.Open(8); err != nil || l.MayHaveForgotten() != nil {
@@ -109,6 +119,19 @@ func damageLargestTable(t *testing.T, fs vfs.FS) {
 		t.Fatalf("the largest table has %d bytes", size)
 	}
 	rewrite(t, fs, largest, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+}
+
+// damageRecord flips a bit in the data of the journal's record with it.
+func damageRecord(t *testing.T, fs vfs.FS, content string) {
+	t.Helper()
+	for _, name := range list(t, fs, "log/"+dataDir+"/"+journalDir) {
+		rewrite(t, fs, name, func(b []byte) []byte {
+			if at := bytes.Index(b, []byte(content)); at >= 0 {
+				b[at+len(content)/2] ^= 1
+			}
+			return b
+		})
+	}
 }
 
 func wantCorrupt(t *testing.T, err error) {

@@ -14,6 +14,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/journal"
 )
 
 // Copy says whose copy a group's log is.
@@ -36,8 +37,9 @@ type Engine struct {
 	disk      *disk
 	lock      io.Closer
 	shelf     shelf
-	watermark *watermark // nil in mode memory
-	queue     *queue     // nil unless mode sync
+	journal   *journalShelf // the shelf, but in mode memory
+	watermark *watermark    // nil in mode memory
+	queue     *queue        // nil unless mode sync
 	cache     cache
 	appends   atomic.Uint64
 	entries   atomic.Uint64
@@ -285,11 +287,29 @@ func (e *Engine) note() error {
 	}
 	// Taken before the sync: all it says is on disk when it is written.
 	slot := e.watermark.take()
-	e.disk.syncDeferred()
-	if slot == nil {
-		return nil
+	if err := e.flush(); err != nil {
+		return err
 	}
-	return e.watermark.write(slot)
+	if slot != nil {
+		if err := e.watermark.write(slot); err != nil {
+			return err
+		}
+	}
+	if e.journal != nil {
+		return e.journal.tidy()
+	}
+	return nil
+}
+
+// flush puts on disk what was written: the log before what rests on it.
+func (e *Engine) flush() error {
+	if e.journal != nil {
+		if err := e.journal.flush(); err != nil && !errors.Is(err, journal.ErrClosed) {
+			return err
+		}
+	}
+	e.disk.syncDeferred()
+	return nil
 }
 
 var _ cluster.Log = (*Log)(nil)

@@ -262,7 +262,7 @@ func TestGenerations(t *testing.T) {
 			t.Fatal(err)
 		}
 		e = start(t, Sync, fs, "boot 1")
-		s := e.shelf.(*pebbleShelf)
+		s := e.shelf
 		copies, err := s.copies()
 		if err != nil || len(copies) != 3 {
 			t.Fatal(copies, err)
@@ -285,7 +285,12 @@ func TestGenerations(t *testing.T) {
 
 // A hole in the log is damage, not an end.
 func TestHole(t *testing.T) {
-	e := start(t, Sync, vfs.NewMem(), "boot 1")
+	o := testOptions(t, Sync, vfs.NewMem())
+	o.inPebble = true
+	e, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer e.Close()
 	l, err := e.Create(7, Copy{ReplicaID: 1, Voters: clustertest.Voters})
 	if err != nil {

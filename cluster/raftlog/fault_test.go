@@ -13,13 +13,16 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/cluster/clustertest"
 )
 
 // A write or a sync that fails must end the process: what was confirmed before is
 // on disk, and nothing is confirmed afterwards. Each operation of a workload
 // fails once.
-func TestFailedOperation(t *testing.T) {
+func TestFailedOperation(t *testing.T) { shelves(t, failedOperation) }
+
+func failedOperation(t *testing.T, journal bool) {
 	kinds := map[string]func(errorfs.Op) bool{
 		"sync":  func(op errorfs.Op) bool { return op.Kind >= errorfs.OpFileSync && op.Kind <= errorfs.OpFileSyncTo },
 		"write": func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite || op.Kind == errorfs.OpFileWriteAt },
@@ -27,9 +30,9 @@ func TestFailedOperation(t *testing.T) {
 	for name, match := range kinds {
 		for _, mode := range []Mode{Sync, Async} {
 			t.Run(fmt.Sprint(name, "/", mode), func(t *testing.T) {
-				total := failAt(t, mode, match, 1<<40)
+				total := failAt(t, mode, journal, match, 1<<40)
 				for at := int64(1); at <= total; at += max(1, sparse*total/40) {
-					failAt(t, mode, match, at)
+					failAt(t, mode, journal, match, at)
 				}
 			})
 		}
@@ -38,7 +41,7 @@ func TestFailedOperation(t *testing.T) {
 
 // failAt lets the n-th matching operation and all behind it fail, and returns how
 // many there were.
-func failAt(t *testing.T, mode Mode, match func(errorfs.Op) bool, n int64) int64 {
+func failAt(t *testing.T, mode Mode, journal bool, match func(errorfs.Op) bool, n int64) int64 {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
 	var count atomic.Int64
@@ -50,6 +53,7 @@ func failAt(t *testing.T, mode Mode, match func(errorfs.Op) bool, n int64) int64
 		return nil
 	}))
 	o := crashOptions(t, mode, fs)
+	o.inPebble = !journal
 	died := make(chan struct{})
 	once := sync.OnceFunc(func() { close(died) })
 	o.Fatal = func(error) { once() }
@@ -63,7 +67,7 @@ func failAt(t *testing.T, mode Mode, match func(errorfs.Op) bool, n int64) int64
 		t.Fatal(err)
 	}
 	const steps = 80
-	models := modelsOf(t, 3, steps)
+	asked := pastOf(t, 3, steps)
 	on.Store(true)
 	var acked, issued atomic.Int64
 	finished := make(chan struct{})
@@ -90,23 +94,26 @@ func failAt(t *testing.T, mode Mode, match func(errorfs.Op) bool, n int64) int64
 	p := crashPoint{op: fmt.Sprint("failure ", n), acked: int(acked.Load())}
 	p.disk = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 1))})
 	p.issued = int(issued.Load())
-	recovered(t, models, p, mode, true)
+	o = crashOptions(t, mode, nil)
+	o.inPebble = !journal
+	asked.recovered(t, p, o, true)
 	return count.Load()
 }
 
-// modelsOf returns what a log should hold behind each step of a driver.
-func modelsOf(t *testing.T, seed uint64, steps int) []*clustertest.Model {
+// pastOf returns what a driver asks of a log.
+func pastOf(t *testing.T, seed uint64, steps int) *past {
 	t.Helper()
 	d := clustertest.NewDriver(seed, clustertest.Voters)
-	l := clustertest.NewMemLog(clustertest.Memory, 1, clustertest.Voters)
-	models := []*clustertest.Model{d.Model.Clone()}
+	mem := clustertest.NewMemLog(clustertest.Memory, 1, clustertest.Voters)
+	p := &past{models: []*clustertest.Model{d.Model.Clone()}, writes: make([]cluster.Write, 1)}
 	for range steps {
+		l := &noting{Log: mem}
 		if _, err := d.Step(l, func() {}); err != nil {
 			t.Fatal(err)
 		}
-		models = append(models, d.Model.Clone())
+		p.models, p.writes = append(p.models, d.Model.Clone()), append(p.writes, l.last)
 	}
-	return models
+	return p
 }
 
 // work drives a log. It stops, or sleeps for ever, when something is fatal.

@@ -13,11 +13,15 @@ import (
 const (
 	kindCounter = 'c'
 	kindCopy    = 'g'
+	kindFloor   = 'f' // the first segment of the journal that an opening reads
 
 	kindHard  = 1
 	kindEdge  = 2
 	kindPage  = 3
 	kindEntry = 4
+
+	// where the journal has an entry below the first index
+	kindPosition = 5
 )
 
 const (

@@ -42,8 +42,12 @@ func (e *Engine) Metrics() Metrics {
 		CacheHits:   e.cache.hits.Load(),
 		CacheMisses: e.cache.misses.Load(),
 	}
-	if s, ok := e.shelf.(*pebbleShelf); ok {
+	switch s := e.shelf.(type) {
+	case *pebbleShelf:
 		s.measure(&m)
+	case *journalShelf:
+		s.measure(&m)
+		m.DiskBytes += uint64(s.journal.Stats().Bytes)
 	}
 	return m
 }

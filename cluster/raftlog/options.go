@@ -66,6 +66,14 @@ type Options struct {
 	// Default: Linux's /proc/sys/kernel/random/boot_id.
 	BootID func() (string, error)
 
+	// SegmentBytes is the size of a segment of the journal. Default 64 MiB.
+	SegmentBytes int64
+
+	// inPebble keeps entries in Pebble, too: the twin with which tests compare the
+	// journal.
+	inPebble bool
+	// eager moves entries in the journal whenever it can; for tests.
+	eager bool
 	// tune changes Pebble's options; for tests.
 	tune func(*pebble.Options)
 }

@@ -48,7 +48,7 @@ func (l *Log) Receive(meta *pb.SnapshotMetadata) (cluster.Receiver, error) {
 		was.discard()
 	}
 	r.generation = l.engine.shelf.generation()
-	r.mu.next = change{group: l.group, generation: r.generation}
+	r.mu.next = change{group: l.group, generation: r.generation, cold: true}
 	return r, nil
 }
 
@@ -93,7 +93,7 @@ func (r *Receiver) write() {
 		return
 	}
 	r.log.engine.shelf.commit([]*change{&r.mu.next}, false)
-	r.mu.next = change{group: r.log.group, generation: r.generation}
+	r.mu.next = change{group: r.log.group, generation: r.generation, cold: true}
 	r.mu.size = 0
 }
 

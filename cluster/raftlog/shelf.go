@@ -45,6 +45,7 @@ type change struct {
 	hard    *hardState
 	edge    *edge
 	cut     cluster.Range // entries that go before the new ones are put
+	cold    bool          // entries came with a snapshot: they lie below the first index
 	entries []*pb.Entry
 	pages   []cluster.Page
 	dead    []cluster.Range

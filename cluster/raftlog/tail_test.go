@@ -54,9 +54,12 @@ func rewrite(t *testing.T, fs vfs.FS, name string, edit func([]byte) []byte) {
 
 // After a power cut in mode async a hole in the unsynced end of the log must cost
 // what is behind it and no more: all members may have lost power.
-func TestTornTail(t *testing.T) {
+func TestTornTail(t *testing.T) { shelves(t, tornTail) }
+
+func tornTail(t *testing.T, journal bool) {
 	fs := vfs.NewCrashableMem()
 	o := testOptions(t, Async, fs)
+	o.inPebble, o.SegmentBytes = !journal, 1<<20
 	s := newSubject(t, o)
 	d := clustertest.NewModel(clustertest.Voters)
 	const count = 250
@@ -66,14 +69,19 @@ func TestTornTail(t *testing.T) {
 		d.Append(w)
 	}
 	after := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
-	rewrite(t, after, newestLog(t, after), func(b []byte) []byte {
+	newest := newestLog(t, after)
+	if journal {
+		segments := list(t, after, "log/"+dataDir+"/"+journalDir)
+		newest = segments[len(segments)-1]
+	}
+	rewrite(t, after, newest, func(b []byte) []byte {
 		if len(b) < 128<<10 {
 			t.Fatalf("the log has only %d bytes", len(b))
 		}
 		clear(b[60<<10 : 64<<10])
 		return b
 	})
-	o = testOptions(t, Async, after)
+	o.FS = after
 	o.BootID = func() (string, error) { return "boot 2", nil }
 	e, err := Open(o)
 	if err != nil {

@@ -27,7 +27,7 @@ var layers = []layer{
 
 	{"cluster", nil},
 	{"cluster/journal", nil},
-	{"cluster/raftlog", of("cluster")},
+	{"cluster/raftlog", of("cluster", "cluster/journal")},
 	{"cluster/peer", of("cluster", "api/peer/v1")},
 	{"cluster/clustertest", of("cluster")},
 

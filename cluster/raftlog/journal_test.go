@@ -1,0 +1,151 @@
+package raftlog
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
+)
+
+// journalRig is an engine with a group that keeps a little for long, and one that
+// streams.
+type journalRig struct {
+	t      *testing.T
+	opts   Options
+	engine *Engine
+	quiet  *Log
+	stream *Log
+	at     uint64
+}
+
+func newJournalRig(t *testing.T, mode Mode) *journalRig {
+	r := &journalRig{t: t, opts: testOptions(t, mode, vfs.NewMem())}
+	r.opts.SegmentBytes = 16 << 10
+	r.open()
+	for group := uint64(7); group <= 8; group++ {
+		if _, err := r.engine.Create(group, Copy{ReplicaID: 1, Voters: clustertest.Voters}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.reopen()
+	t.Cleanup(func() {
+		if err := r.engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *journalRig) open() {
+	r.t.Helper()
+	e, err := Open(r.opts)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.engine = e
+}
+
+func (r *journalRig) reopen() {
+	r.t.Helper()
+	if err := r.engine.Close(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.open()
+	for group, l := range map[uint64]**Log{7: &r.quiet, 8: &r.stream} {
+		log, err := r.engine.Open(group)
+		if err != nil || log.MayHaveForgotten() != nil {
+			r.t.Fatal(group, err, log.MayHaveForgotten())
+		}
+		*l = log
+	}
+}
+
+// flow streams entries that die soon, and tidies now and then.
+func (r *journalRig) flow(entries int) {
+	r.t.Helper()
+	body := strings.Repeat("s", 1000)
+	for range entries {
+		r.at++
+		r.stream.Append(cluster.Write{Entries: []*pb.Entry{data(r.at, 1, body)}}, func() {})
+		if r.at%10 != 0 {
+			continue
+		}
+		r.stream.drain()
+		c := cluster.Checkpoint{Applied: r.at, First: r.at + 1, Dead: []cluster.Range{{Lo: r.at - 9, Hi: r.at + 1}}}
+		if err := r.stream.Checkpoint(c); err != nil {
+			r.t.Fatal(err)
+		}
+		r.stream.drain()
+		if err := r.engine.note(); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// What a quiet group keeps does not hold on to the segments in which it was
+// written: neither below its first index nor above, nor its vote.
+func TestLittleThatIsKept(t *testing.T) {
+	for _, mode := range []Mode{Sync, Async} {
+		t.Run(mode.String(), func(t *testing.T) {
+			r := newJournalRig(t, mode)
+			hard := &pb.HardState{Term: new(uint64(3)), Vote: new(uint64(2)), Commit: new(uint64(0))}
+			for i := uint64(1); i <= 40; i++ {
+				w := cluster.Write{Entries: []*pb.Entry{data(i, 3, fmt.Sprint("kept ", i))}}
+				if i == 1 {
+					w.HardState = hard
+				}
+				r.quiet.Append(w, func() {})
+				r.flow(7) // so that they lie far apart
+			}
+			r.quiet.drain()
+			if err := r.quiet.Checkpoint(cluster.Checkpoint{Applied: 30, First: 21, Dead: []cluster.Range{{Lo: 5, Hi: 9}}}); err != nil {
+				t.Fatal(err)
+			}
+			r.flow(600)
+			j := r.engine.journal
+			if st := j.journal.Stats(); st.Segments > 16 {
+				t.Errorf("%d segments are held", st.Segments)
+			}
+			full := j.journal.Full()
+			if from, _ := slices.BinarySearch(full, j.floor); j.floor == 0 || len(full)-from > usual.behind+2 {
+				t.Errorf("an opening begins with segment %d of %v", j.floor, full)
+			}
+			for range 2 {
+				for i := uint64(1); i <= 40; i++ {
+					got, err := r.quiet.Command(i)
+					if dead := i >= 5 && i < 9; dead != (err == cluster.ErrCollected) || !dead && string(got) != fmt.Sprint("kept ", i) {
+						t.Errorf("entry %d: %q, %v", i, got, err)
+					}
+				}
+				h, _, err := r.quiet.InitialState()
+				if err != nil || h.GetTerm() != 3 || h.GetVote() != 2 {
+					t.Errorf("%v %v", h, err)
+				}
+				r.reopen()
+			}
+		})
+	}
+}
+
+// A segment is not released while a write may lie in it that is not in the account
+// yet.
+func TestReleaseWaitsForWrites(t *testing.T) {
+	r := newJournalRig(t, Sync)
+	j := r.engine.journal
+	r.flow(5)
+	w := &journalWrite{}
+	j.where.flying[w] = j.journal.Current()
+	r.flow(100)
+	held := j.journal.Stats().Segments
+	delete(j.where.flying, w)
+	r.flow(10)
+	if now := j.journal.Stats().Segments; held < 5 || now > 3 {
+		t.Errorf("%d segments while a write was under way, %d behind it", held, now)
+	}
+}
