@@ -18,19 +18,59 @@ func (m *Machine) check() error {
 			return fmt.Errorf("store %q: %w", s.spec.name, err)
 		}
 	}
-	live := 0
-	for _, e := range m.entries.list {
-		if e.live != entryLives[e.index] {
-			return fmt.Errorf("entry %d: live is %d, has %d batches", e.index, e.live, entryLives[e.index])
-		}
-		if e.live > 0 {
-			live++
-		}
-	}
-	if live != len(entryLives) || len(m.entries.list)-live != m.entries.zero {
-		return fmt.Errorf("%d entries are live, %d known, %d zero", len(entryLives), live, m.entries.zero)
+	if err := m.entries.check(entryLives); err != nil {
+		return err
 	}
 	return m.checkSessions()
+}
+
+// check compares what e counts with the truth.
+func (e *entries) check(lives map[uint64]uint32) error {
+	live := 0
+	for i, c := range e.chunks {
+		some := 0
+		for k, n := range c.live {
+			if index := c.number*chunkEntries + uint64(k); n != lives[index] {
+				return fmt.Errorf("entry %d: live is %d, has %d batches", index, n, lives[index])
+			}
+			if n > 0 {
+				some++
+			}
+		}
+		if some == 0 || some != c.some || i > 0 && e.chunks[i-1].number >= c.number {
+			return fmt.Errorf("chunk %d counts %d live entries, has %d, or is out of order", c.number, c.some, some)
+		}
+		live += some
+	}
+	if live != len(lives) {
+		return fmt.Errorf("%d entries are live, %d known", len(lives), live)
+	}
+	return nil
+}
+
+// check tells whether the pages of x are as they should be.
+func (x *index) check() error {
+	open := 0
+	for i, p := range x.pages {
+		if (p.batches == nil) == (p.closed == nil) || p.len() == 0 || i > 0 && x.pages[i-1].number >= p.number {
+			return fmt.Errorf("index page %d is open and closed, empty or out of order", p.number)
+		}
+		if p.batches != nil {
+			if open++; x.hot[p.at] != p {
+				return fmt.Errorf("index page %d is open and not hot", p.number)
+			}
+		}
+	}
+	hot := 0
+	for _, p := range x.hot {
+		if p != nil {
+			hot++
+		}
+	}
+	if hot != open {
+		return fmt.Errorf("%d index pages are open, %d hot", open, hot)
+	}
+	return nil
 }
 
 func (m *Machine) checkStore(s *storeState, entryLives map[uint64]uint32) error {
@@ -61,25 +101,26 @@ func (m *Machine) checkStore(s *storeState, entryLives map[uint64]uint32) error 
 	}
 	var messages, bytes, sum uint64
 	prev := message.ID(0)
-	for _, p := range s.index.pages {
-		for i := range p.batches {
-			b := &p.batches[i]
-			if b.first <= prev || b.last() > s.last() {
-				return fmt.Errorf("batch %v after %v, last id is %v", b.first, prev, s.last())
-			}
-			prev = b.last()
-			var want uint64
-			for id := b.first; id <= b.last(); id++ {
-				want += pairs[id]
-			}
-			if b.live != want || want == 0 {
-				return fmt.Errorf("batch %v: live is %d, %d pairs are pending", b.first, b.live, want)
-			}
-			sum += want
-			entryLives[b.entry]++
-			m0, b0 := b.usage()
-			messages, bytes = messages+m0, bytes+b0
+	err := s.index.check()
+	s.index.each(func(b *batch) {
+		if b.first <= prev || b.last() > s.last() {
+			err = fmt.Errorf("batch %v after %v, last id is %v", b.first, prev, s.last())
 		}
+		prev = b.last()
+		var want uint64
+		for id := b.first; id <= b.last(); id++ {
+			want += pairs[id]
+		}
+		if b.live != want || want == 0 {
+			err = fmt.Errorf("batch %v: live is %d, %d pairs are pending", b.first, b.live, want)
+		}
+		sum += want
+		entryLives[b.entry]++
+		m0, b0 := b.usage()
+		messages, bytes = messages+m0, bytes+b0
+	})
+	if err != nil {
+		return err
 	}
 	if messages != s.messages || bytes != s.bytes {
 		return fmt.Errorf("accounts %d messages and %d bytes, holds %d and %d", s.messages, s.bytes, messages, bytes)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -175,35 +176,68 @@ func (x *session) decode(b []byte) error {
 	return d.end()
 }
 
-// appendTo stores ids and entries as differences: they ascend.
+// appendTo stores ids, entries and stamps as differences: they ascend.
 func (p *indexPage) appendTo(dst []byte) []byte {
-	var first, entry uint64
+	if p.batches == nil {
+		return append(dst, p.closed...)
+	}
+	var next, entry, stamp uint64
 	for i := range p.batches {
 		b := &p.batches[i]
-		dst = putInts(dst, uint64(b.first)-first, b.entry-entry, uint64(b.count), uint64(b.offset), uint64(b.bytes), uint64(b.stamp), b.live)
-		first, entry = uint64(b.first), b.entry
+		dst = putInts(dst, uint64(b.first)-next, b.entry-entry, uint64(b.count), uint64(b.offset), uint64(b.bytes), uint64(b.stamp)-stamp, b.live)
+		next, entry, stamp = uint64(b.last())+1, b.entry, uint64(b.stamp)
 	}
 	return dst
 }
 
-func (p *indexPage) decode(b []byte) error {
+// decodeBatches appends the batches that appendTo encoded, without a check.
+func decodeBatches(b []byte, dst []batch) []batch {
+	var next, entry, stamp uint64
+	int := func() uint64 {
+		v, used := binary.Uvarint(b)
+		b = b[used:]
+		return v
+	}
+	for len(b) > 0 {
+		first := next + int()
+		entry += int()
+		n := batch{first: message.ID(first), entry: entry, count: uint32(int()), offset: uint32(int()), bytes: uint32(int())}
+		stamp += int()
+		n.stamp, n.live = int64(stamp), int()
+		next = uint64(n.last()) + 1
+		dst = append(dst, n)
+	}
+	return dst
+}
+
+// head returns the id of the first message of a closed page.
+func (p *indexPage) head() message.ID {
+	first, _ := binary.Uvarint(p.closed)
+	return message.ID(first)
+}
+
+// loadPage returns the page, closed, that b encodes.
+func loadPage(number uint64, b []byte) (*indexPage, error) {
 	d := decoder{b: b}
-	var first, entry uint64
-	p.batches = make([]batch, 0, pageBatches)
+	p := &indexPage{number: number, closed: bytes.Clone(b)}
+	var next, entry, stamp uint64
 	for len(d.b) > 0 {
-		first += d.uint64()
-		entry += d.uint64()
-		n := batch{first: message.ID(first), entry: entry, count: d.uint32(), offset: d.uint32(), bytes: d.uint32(), stamp: d.time(), live: d.uint64()}
-		if d.failed || n.first == 0 || n.count == 0 || n.live == 0 || len(p.batches) == pageBatches {
-			return errDecode
+		gap, more := d.uint64(), d.uint64()
+		count := uint64(d.uint32())
+		d.uint32()
+		d.uint32()
+		later, live := d.uint64(), d.uint64()
+		first := next + gap
+		if d.failed || first < next || first == 0 || count == 0 || first+count < first || live == 0 || p.count == pageBatches ||
+			entry+more < entry || later > math.MaxInt64-stamp {
+			return nil, errDecode
 		}
-		if k := len(p.batches); k > 0 && p.batches[k-1].last() >= n.first {
-			return errDecode
-		}
-		p.batches = append(p.batches, n)
+		next, entry, stamp = first+count, entry+more, stamp+later
+		p.count++
+		p.last = message.ID(next - 1)
 	}
-	if len(p.batches) == 0 {
-		return errDecode
+	if p.count == 0 {
+		return nil, errDecode
 	}
-	return d.end()
+	return p, d.end()
 }

@@ -8,59 +8,108 @@ import (
 // entries counts, for each log entry, its batches that somebody needs. It
 // follows from the indexes of the stores, so it is not saved.
 type entries struct {
-	list []entryLive // ascending; those with live 0 go when they are many
-	zero int         // how many have live 0
-	dead []uint64    // to be told, each once
+	chunks []*entryChunk // ascending, none empty, but perhaps the last while an entry is applied
+	newest uint64        // the entry last added to
+	dead   []uint64      // to be told, each once
+	free   []*entryChunk
 }
 
-type entryLive struct {
-	index uint64
-	live  uint32
+// chunkEntries is how many entries one chunk counts for: neighbours are mostly
+// needed alike, and 64 of them take less than 5 bytes each.
+const chunkEntries = 64
+
+type entryChunk struct {
+	number uint64 // of its first entry, divided by chunkEntries
+	live   [chunkEntries]uint32
+	some   int // how many of live are not 0
 }
 
 // add notes another needed batch in the entry at index, which is the newest.
 func (e *entries) add(index uint64) {
-	if n := len(e.list); n > 0 && e.list[n-1].index == index {
-		e.list[n-1].live++
-		return
+	number := index / chunkEntries
+	if n := len(e.chunks); n == 0 || e.chunks[n-1].number != number {
+		e.chunks = append(e.chunks, e.chunk(number))
 	}
-	e.list = append(e.list, entryLive{index: index, live: 1})
+	c := e.chunks[len(e.chunks)-1]
+	if c.live[index%chunkEntries] == 0 {
+		c.some++
+	}
+	c.live[index%chunkEntries]++
+	e.newest = index
+}
+
+// chunk returns an empty chunk.
+func (e *entries) chunk(number uint64) *entryChunk {
+	if n := len(e.free); n > 0 {
+		c := e.free[n-1]
+		e.free = e.free[:n-1]
+		*c = entryChunk{number: number}
+		return c
+	}
+	return &entryChunk{number: number}
+}
+
+// find returns the chunk of the entry at index, or where it would be.
+func (e *entries) find(index uint64) (int, bool) {
+	number := index / chunkEntries
+	if n := len(e.chunks); n > 0 && e.chunks[n-1].number <= number {
+		// What is added and dropped at once is at the end.
+		if e.chunks[n-1].number == number {
+			return n - 1, true
+		}
+		return n, false
+	}
+	return slices.BinarySearchFunc(e.chunks, number, func(c *entryChunk, number uint64) int { return cmp.Compare(c.number, number) })
 }
 
 // drop notes that a batch of the entry at index is dead. now is the entry being
 // applied: whether that one is dead is not known before its end.
 func (e *entries) drop(index, now uint64) bool {
-	i, ok := slices.BinarySearchFunc(e.list, index, func(l entryLive, index uint64) int { return cmp.Compare(l.index, index) })
-	if !ok || e.list[i].live == 0 {
+	i, ok := e.find(index)
+	if !ok || e.chunks[i].live[index%chunkEntries] == 0 {
 		return false
 	}
-	if e.list[i].live--; e.list[i].live > 0 || index == now {
+	c := e.chunks[i]
+	if c.live[index%chunkEntries]--; c.live[index%chunkEntries] > 0 {
 		return true
 	}
-	e.dead = append(e.dead, index)
-	e.zero++
+	c.some--
+	if index != now {
+		e.dead = append(e.dead, index)
+		e.trim(i)
+	}
 	return true
 }
 
 // close ends the entry at index: if all its batches died with it, it is dead.
 func (e *entries) close(index uint64) {
-	if n := len(e.list); n > 0 && e.list[n-1].index == index && e.list[n-1].live == 0 {
-		e.list = e.list[:n-1]
-		e.dead = append(e.dead, index)
+	if e.newest != index {
+		return
 	}
-	front := 0
-	for front < len(e.list) && e.list[front].live == 0 {
-		front++
+	i, ok := e.find(index)
+	if ok && e.chunks[i].live[index%chunkEntries] > 0 {
+		return
 	}
-	e.zero -= front
-	if len(e.list)-front > 64 {
-		e.list = e.list[front:] // a backlog: nothing moves
+	e.dead = append(e.dead, index)
+	if ok {
+		e.trim(i)
+	}
+}
+
+// trim takes the chunk at i out if it is empty.
+func (e *entries) trim(i int) {
+	c := e.chunks[i]
+	if c.some > 0 {
+		return
+	}
+	if i == 0 && len(e.chunks) > 64 {
+		e.chunks[0] = nil
+		e.chunks = e.chunks[1:] // a backlog that is settled in order: nothing moves
 	} else {
-		e.list = slices.Delete(e.list, 0, front)
+		e.chunks = slices.Delete(e.chunks, i, i+1)
 	}
-	if e.zero > 64 && e.zero > len(e.list)/2 {
-		e.list = slices.DeleteFunc(e.list, func(l entryLive) bool { return l.live == 0 })
-		e.zero = 0
+	if len(e.free) < maxFree {
+		e.free = append(e.free, c)
 	}
 }
 
@@ -78,11 +127,15 @@ func (m *Machine) Dead(yield func(index uint64)) {
 // Live yields, ascending, the indexes from lo on and below hi of the entries
 // that hold a message somebody needs.
 func (m *Machine) Live(lo, hi uint64, yield func(index uint64)) {
-	list := m.entries.list
-	i, _ := slices.BinarySearchFunc(list, lo, func(l entryLive, index uint64) int { return cmp.Compare(l.index, index) })
-	for ; i < len(list) && list[i].index < hi; i++ {
-		if list[i].live > 0 {
-			yield(list[i].index)
+	i, _ := m.entries.find(lo)
+	for _, c := range m.entries.chunks[i:] {
+		for k, live := range c.live {
+			if index := c.number*chunkEntries + uint64(k); live > 0 && index >= lo {
+				if index >= hi {
+					return
+				}
+				yield(index)
+			}
 		}
 	}
 }

@@ -62,10 +62,13 @@ func (m *Machine) loadSession(id uint64, value []byte) error {
 }
 
 func (x *index) load(number uint64, value []byte) error {
-	p := &indexPage{number: number}
+	p, err := loadPage(number, value)
+	if err != nil {
+		return err
+	}
 	x.pages = append(x.pages, p)
 	x.track.Loaded(&p.mark, number)
-	return p.decode(value)
+	return nil
 }
 
 // Loaded ends loading: it checks that the pages fit each other and builds what
@@ -127,8 +130,8 @@ func (m *Machine) loadedDurables() error {
 func (x *index) loaded(s *storeState, lives *[]uint64) error {
 	slices.SortFunc(x.pages, func(a, b *indexPage) int { return cmp.Compare(a.number, b.number) })
 	for i, p := range x.pages {
-		if i > 0 && (x.pages[i-1].number == p.number || x.pages[i-1].batches[len(x.pages[i-1].batches)-1].last() >= p.batches[0].first) ||
-			p.number > x.next/pageBatches || p.batches[len(p.batches)-1].last() > s.last() {
+		if i > 0 && (x.pages[i-1].number == p.number || x.pages[i-1].last >= p.head()) ||
+			p.number > x.next/pageBatches || p.last > s.last() {
 			return fmt.Errorf("%w: store %q: index page %d does not fit the others", ErrState, s.spec.name, p.number)
 		}
 	}

@@ -236,7 +236,7 @@ func (m *Machine) Stats() []StoreStats {
 	for _, s := range m.stores {
 		st := StoreStats{ID: s.id, Name: s.spec.name, Messages: s.messages, Bytes: s.bytes, LastID: s.last()}
 		for _, p := range s.index.pages {
-			st.Batches += len(p.batches)
+			st.Batches += p.len()
 		}
 		m.each(s, func(d *durableState) {
 			ds := DurableStats{
