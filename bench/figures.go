@@ -59,6 +59,7 @@ type Figures struct {
 	Interested bool   `json:"interested"` // whether something kept the messages
 	Durability string `json:"durability"`
 	Size       int    `json:"size"`
+	Servers    int    `json:"servers,omitempty"` // 0 where unknown
 	Publishers int    `json:"publishers"`
 	Window     int    `json:"window"`
 	Batch      int    `json:"batch"`

@@ -213,6 +213,9 @@ func (r *run) figures(from, to moment) *Figures {
 		Scenario: l.Scenario, Size: l.Size, Publishers: l.Publishers, Window: l.Window, Batch: l.Batch,
 		Together: l.Together, Sync: l.Sync, Workers: l.Workers, PeakAnon: r.peak.Load(),
 	}
+	if l.Servers != nil {
+		f.Servers = len(l.Servers.Names())
+	}
 	f.rates(from, to)
 	return f
 }

@@ -86,6 +86,9 @@ func merged(runs []*Figures, times func(*Figures) *hdrhistogram.Histogram) *hdrh
 // Describe names the load in a line: what tells it from others of its scenario.
 func (f *Figures) Describe() string { return strings.Join(f.parts(), ", ") }
 
+// usualServers is how many go without saying.
+const usualServers = 3
+
 // parts are what Describe says.
 func (f *Figures) parts() []string {
 	parts := []string{sizeText(f.Size)}
@@ -119,7 +122,11 @@ func (f *Figures) parts() []string {
 	if f.Backlog > 0 || f.Scenario == "backlog" {
 		parts = append(parts, fmt.Sprintf("backlog %d", f.Backlog))
 	}
-	add(int(f.More["voters"]), "voter", "voters")
+	if voters := int(f.More["voters"]); voters > 0 {
+		add(voters, "voter", "voters")
+	} else if f.Servers != usualServers {
+		add(f.Servers, "server", "servers")
+	}
 	return parts
 }
 
@@ -180,7 +187,7 @@ func WriteCSV(w io.Writer, list []*Summary) error {
 	}
 	names := keys(figures...)
 	header := []string{
-		"scenario", "size", "durability", "publishers", "window", "batch", "together", "sync", "rate",
+		"scenario", "size", "durability", "servers", "publishers", "window", "batch", "together", "sync", "rate",
 		"workers", "durables", "matchers", "clusters", "backlog", "version", "runs",
 	}
 	for _, name := range names {
@@ -193,7 +200,7 @@ func WriteCSV(w io.Writer, list []*Summary) error {
 	_ = out.Write(header) // Flush keeps the error
 	for _, s := range list {
 		line := []string{
-			s.Scenario, strconv.Itoa(s.Size), s.Durability, strconv.Itoa(s.Publishers), strconv.Itoa(s.Window),
+			s.Scenario, strconv.Itoa(s.Size), s.Durability, strconv.Itoa(s.Servers), strconv.Itoa(s.Publishers), strconv.Itoa(s.Window),
 			strconv.Itoa(s.Batch), strconv.Itoa(s.Together), strconv.FormatBool(s.Sync), strconv.Itoa(s.Rate),
 			strconv.Itoa(s.Workers), strconv.Itoa(s.Durables), strconv.Itoa(s.Matchers), strconv.Itoa(s.Clusters),
 			strconv.Itoa(s.Backlog), s.Version, strconv.Itoa(s.Runs),

@@ -129,6 +129,9 @@ func TestDescribe(t *testing.T) {
 		{Figures{Size: 16384, Durability: "async", Publishers: 4, Window: 8, Batch: 65536}, "16 KiB, async, 4 publishers, 8 x 64 KiB"},
 		{Figures{Size: 1 << 20, Publishers: 1, Together: 10, Matchers: 1000}, "1 MiB, 1 publisher, 10 together, 1000 matchers"},
 		{Figures{Scenario: "backlog", Size: 1000, Publishers: 1, Sync: true}, "1000 B, one by one, 1 publisher, backlog 0"},
+		{Figures{Size: 1, Publishers: 1, Sync: true, Servers: 3}, "1 B, one by one, 1 publisher"},
+		{Figures{Size: 1, Publishers: 1, Sync: true, Servers: 1}, "1 B, one by one, 1 publisher, 1 server"},
+		{Figures{Size: 1, Publishers: 1, Sync: true, Servers: 5, More: map[string]float64{"voters": 5}}, "1 B, one by one, 1 publisher, 5 voters"},
 		{Figures{Size: 1, Publishers: 1, Sync: true, Rate: 5, Workers: 2, Durables: 1}, "1 B, one by one, 1 publisher, 5/s, 2 workers, 1 durable"},
 	} {
 		if got := tc.f.Describe(); got != tc.want {
