@@ -39,6 +39,11 @@
 // nothing is sent under its old id. Readmission under a new id is not part of
 // this version.
 //
+// # Quiet groups
+//
+// A group without traffic stops ticking and sends nothing; the life of servers,
+// which they show each other, stands in for heartbeats. See quiet.go.
+//
 // # What it does not do
 //
 // It does not know messages, stores or durables, decode commands, choose which

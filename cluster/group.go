@@ -72,6 +72,9 @@ type Group[R any] struct {
 	led    atomic.Bool
 
 	receiving atomic.Bool // a snapshot is on its way in
+
+	quiet   atomic.Bool // the replica needs no ticks
+	ticking atomic.Bool // the host's ticker has this group on its list
 }
 
 // inbox is what waits for the loop. Everything is taken at once.
@@ -83,6 +86,7 @@ type inbox[R any] struct {
 	stored    []StorageWrite
 	calls     []func(Now)
 	down      []uint64
+	silent    []uint64
 	stop      bool
 }
 
@@ -110,6 +114,8 @@ func StartGroup[R any](h *Host, cfg GroupConfig, log Log, machine Machine[R], le
 	if err := h.add(replicaKey{cfg.Group, cfg.ID}, g); err != nil {
 		return nil, err
 	}
+	g.ticking.Store(true)
+	h.arrive(g)
 	go pprof.Do(context.Background(), pprof.Labels("group", cfg.Name), func(context.Context) { g.run() })
 	return g, nil
 }
@@ -264,6 +270,11 @@ func (g *Group[R]) end() {
 	g.host.remove(replicaKey{g.cfg.Group, g.cfg.ID}, g)
 	g.leader.Store(0)
 	g.led.Store(false)
+	g.survives(func() {
+		for _, m := range g.replica.Farewell() {
+			g.host.send(g.servers[m.GetTo()], g.envelope(m), m)
+		}
+	})
 	// After a panic the machine may panic again. The first attempt has then told
 	// it that it does not lead, and the second answers the proposers.
 	if !g.survives(g.replica.Stop) {
@@ -344,7 +355,7 @@ func (g *Group[R]) drain() {
 
 func (in *inbox[R]) empty() bool {
 	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
-		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && !in.stop
+		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && len(in.silent) == 0 && !in.stop
 }
 
 // take moves what waits into in, whose slices it gives the inbox in exchange.
@@ -355,7 +366,7 @@ func (g *Group[R]) take(in *inbox[R]) {
 	clear(in.calls)
 	empty := inbox[R]{
 		messages: in.messages[:0], snapshots: in.snapshots[:0], proposals: in.proposals[:0],
-		stored: in.stored[:0], calls: in.calls[:0], down: in.down[:0],
+		stored: in.stored[:0], calls: in.calls[:0], down: in.down[:0], silent: in.silent[:0],
 	}
 	g.in.Lock()
 	*in, g.in.inbox = g.in.inbox, empty
@@ -364,6 +375,11 @@ func (g *Group[R]) take(in *inbox[R]) {
 
 func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 	g.writing -= len(in.stored)
+	if g.replica.Quiet() {
+		for replica, server := range g.servers {
+			g.replica.Hear(replica, g.host.echoed(server))
+		}
+	}
 	// First, since nothing else may fail before they belong to the replica, which
 	// answers them whatever happens.
 	for _, p := range in.proposals {
@@ -395,11 +411,12 @@ func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 			g.receiving.Store(false)
 		}
 	}
-	for _, d := range in.down {
-		for replica, server := range g.servers {
-			if server == d {
-				g.replica.PeerDown(now, replica)
-			}
+	for replica, server := range g.servers {
+		if slices.Contains(in.down, server) {
+			g.replica.PeerDown(now, replica)
+		}
+		if slices.Contains(in.silent, server) {
+			g.replica.Silent(now, replica)
 		}
 	}
 	for _, f := range in.calls {
@@ -457,16 +474,54 @@ func (g *Group[R]) publish() {
 		}
 		g.onFollow = nil
 	}
+	if quiet := r.Quiet(); quiet != g.quiet.Load() {
+		g.quiet.Store(quiet)
+		if !quiet && g.ticking.CompareAndSwap(false, true) {
+			g.host.arrive(g)
+		}
+	}
 }
 
-// tick is called by the host's ticker alone.
-func (g *Group[R]) tick(now int64) {
-	if now < g.nextTick {
+// tick is called by the host's ticker alone. It returns false when the group
+// wants no more; then it comes back by Host.arrive.
+func (g *Group[R]) tick(now int64) bool {
+	if now >= g.nextTick {
+		g.nextTick = now + int64(g.cfg.Tick)
+		if !g.post(func(in *inbox[R]) { in.ticks++ }) {
+			return false
+		}
+	}
+	if !g.quiet.Load() {
+		return true
+	}
+	g.ticking.Store(false)
+	// It may have been woken in between: then one of the two puts it back.
+	return !g.quiet.Load() && g.ticking.CompareAndSwap(false, true)
+}
+
+// watch tells a quiet replica whose server is silent. It is the host's ticker's.
+func (g *Group[R]) watch(silence func(server uint64, asks bool) int64) {
+	if !g.quiet.Load() {
 		return
 	}
-	g.nextTick = now + int64(g.cfg.Tick)
-	g.post(func(in *inbox[R]) { in.ticks++ })
+	leader := g.leader.Load()
+	for replica, server := range g.servers {
+		leads, patience := leader == g.cfg.ID, g.cfg.electionTimeout()
+		if !leads {
+			patience += patience / 2 // as long as followers wait for heartbeats, on the average
+		}
+		if replica == g.cfg.ID || !leads && leader != replica || silence(server, leads) < patience {
+			continue
+		}
+		g.post(func(in *inbox[R]) {
+			if !slices.Contains(in.silent, server) {
+				in.silent = append(in.silent, server)
+			}
+		})
+	}
 }
+
+func (g *Group[R]) patience() int64 { return g.cfg.electionTimeout() }
 
 func (g *Group[R]) receive(e Envelope, m *pb.Message) {
 	// A snapshot has a way of its own: without its body Raft must not see one.

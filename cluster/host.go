@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"runtime/pprof"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -45,12 +47,25 @@ type Host struct {
 		list   []member         // of groups; replaced, never changed
 		clocks map[uint64]int64 // server -> its wall clock minus ours
 		median int64            // of the servers' clocks and ours, relative to ours
+		signs  map[uint64]sign  // of life, by server; of one that is down none
+		awake  []member         // come to want ticks since the ticker looked
 	}
+	// patience is the shortest election timeout of a group here, and 0 before
+	// there is one.
+	patience atomic.Int64
+}
+
+// sign of life of another server, in Now.Mono.
+type sign struct {
+	heard int64 // when something came from it
+	echo  int64 // when that left here which it answered last
 }
 
 // member is a Group without its type parameter.
 type member interface {
-	tick(now int64)
+	tick(now int64) bool
+	watch(silence func(server uint64, asks bool) int64)
+	patience() int64
 	receive(Envelope, *pb.Message)
 	receiveSnapshot(Envelope, *pb.Message, io.Reader) error
 	peerDown(server uint64)
@@ -62,6 +77,7 @@ func OpenHost(opts HostOptions) *Host {
 	h := &Host{opts: opts, start: time.Now(), stop: stop, done: make(chan struct{})}
 	h.mu.groups = map[replicaKey]member{}
 	h.mu.clocks = map[uint64]int64{}
+	h.mu.signs = map[uint64]sign{}
 	go pprof.Do(ctx, pprof.Labels("host", "ticker"), h.run)
 	return h
 }
@@ -82,16 +98,82 @@ func (h *Host) run(ctx context.Context) {
 	defer close(h.done)
 	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
+	var awake []member
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 			now := h.now().Mono
-			for _, g := range h.members() {
-				g.tick(now)
-			}
+			awake = slices.DeleteFunc(h.arrived(awake), func(g member) bool { return !g.tick(now) })
+			h.watch(now)
 		}
+	}
+}
+
+// arrive puts a group on the ticker's list. It must not be on it.
+func (h *Host) arrive(g member) {
+	h.mu.Lock()
+	h.mu.awake = append(h.mu.awake, g)
+	h.mu.Unlock()
+}
+
+// arrived appends the groups that came to want ticks.
+func (h *Host) arrived(to []member) []member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	to = append(to, h.mu.awake...)
+	clear(h.mu.awake)
+	h.mu.awake = h.mu.awake[:0]
+	return to
+}
+
+// watch looks whether a server is silent, and tells the quiet groups for which
+// it is for too long. It goes on telling them while that lasts: a group that was
+// told is not quiet for long.
+func (h *Host) watch(now int64) {
+	patience, long := h.patience.Load(), false
+	h.mu.RLock()
+	list, signs := h.mu.list, h.mu.signs
+	for _, s := range signs {
+		long = long || now-min(s.heard, s.echo) >= patience
+	}
+	if !long {
+		h.mu.RUnlock()
+		return
+	}
+	signs = maps.Clone(signs)
+	h.mu.RUnlock()
+	for _, g := range list {
+		g.watch(func(server uint64, asks bool) int64 {
+			if server == h.server() {
+				return 0
+			}
+			if asks {
+				return now - signs[server].echo
+			}
+			return now - signs[server].heard
+		})
+	}
+}
+
+// echoed is when that left this server which another one answered last.
+func (h *Host) echoed(server uint64) int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if server == h.opts.Server {
+		return int64(time.Since(h.start))
+	}
+	return h.mu.signs[server].echo
+}
+
+// Echo implements [Receiving].
+func (h *Host) Echo(server uint64, ago time.Duration) {
+	now := h.now().Mono
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, up := h.mu.signs[server]; up {
+		h.mu.signs[server] = sign{heard: now, echo: max(s.echo, now-int64(ago))}
 	}
 }
 
@@ -109,6 +191,9 @@ func (h *Host) add(key replicaKey, g member) error {
 	}
 	h.mu.groups[key] = g
 	h.setList()
+	if have := h.patience.Load(); have == 0 || g.patience() < have {
+		h.patience.Store(g.patience())
+	}
 	return nil
 }
 
@@ -201,13 +286,19 @@ func (h *Host) ReceiveSnapshot(_ uint64, e Envelope, m *pb.Message, body io.Read
 }
 
 // PeerUp implements [Receiving].
-func (h *Host) PeerUp(server uint64) { h.opts.Logger.Info("peer up", "peer", server) }
+func (h *Host) PeerUp(server uint64) {
+	h.opts.Logger.Info("peer up", "peer", server)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.signs[server] = sign{}
+}
 
 // PeerDown implements [Receiving].
 func (h *Host) PeerDown(server uint64) {
 	h.opts.Logger.Info("peer down", "peer", server)
 	h.mu.Lock()
 	delete(h.mu.clocks, server)
+	h.mu.signs[server] = sign{}
 	h.setMedian()
 	h.mu.Unlock()
 	for _, g := range h.members() {
@@ -217,10 +308,12 @@ func (h *Host) PeerDown(server uint64) {
 
 // Wall implements [Receiving].
 func (h *Host) Wall(server uint64, theirs, ours int64) {
+	now := h.now().Mono
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.clocks[server] = theirs - ours
 	h.setMedian()
+	h.mu.signs[server] = sign{heard: now, echo: h.mu.signs[server].echo}
 }
 
 // setMedian is called with mu held. Of an even number the lower middle counts.

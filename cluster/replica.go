@@ -100,6 +100,7 @@ type Replica[R any] struct {
 	formed   bool             // the log is not empty
 	born     int64
 	news     news
+	rest     rest
 	incoming Receiver
 	installs bool // a snapshot is being installed: the log's state is not ours
 	toApply  []*pb.Entry
@@ -217,8 +218,12 @@ func (s storage[R]) Snapshot() (*pb.Snapshot, error) {
 	}}, nil
 }
 
-// Tick is called every Options.Tick.
+// Tick is called every Options.Tick, but need not while the replica is quiet.
 func (r *Replica[R]) Tick(now Now) {
+	if r.rest.quiet {
+		return
+	}
+	r.tickRest(now)
 	if !r.formed && r.term == 0 && r.opts.Rank > 0 && now.Mono-r.born < int64(formationGrace) {
 		return
 	}
@@ -230,6 +235,9 @@ func (r *Replica[R]) Step(now Now, m *pb.Message) {
 	// Who asks for votes, or still is in an earlier term, does not follow us.
 	if m.GetTerm() == r.term {
 		r.heard[m.GetFrom()] = now.Mono
+	}
+	if !r.stirs(now, m) {
+		return
 	}
 	_ = r.rn.Step(m) // Raft ignores what is stale; nothing is owed to the sender
 }
@@ -250,6 +258,7 @@ func (r *Replica[R]) dropIncoming() {
 
 // SnapshotSent says how the streaming of a snapshot to a replica ended.
 func (r *Replica[R]) SnapshotSent(to uint64, err error) {
+	r.wake()
 	status := raft.SnapshotFinish
 	if err != nil {
 		status = raft.SnapshotFailure
@@ -258,17 +267,26 @@ func (r *Replica[R]) SnapshotSent(to uint64, err error) {
 }
 
 // Unreachable says that a message to a replica was dropped.
-func (r *Replica[R]) Unreachable(to uint64) { r.rn.ReportUnreachable(to) }
+func (r *Replica[R]) Unreachable(to uint64) {
+	if r.role == raft.StateLeader {
+		r.wake()
+	}
+	r.rn.ReportUnreachable(to)
+}
 
 // PeerDown says that the process of a replica has gone. If it led, this replica
 // campaigns at once instead of waiting for the election timeout: PreVote lets it
 // win only where the others have lost the leader too.
 func (r *Replica[R]) PeerDown(now Now, replica uint64) {
+	if r.role == raft.StateLeader {
+		r.wake()
+	}
 	// Raft is asked, since messages may have come after what was last observed.
 	if r.rn.BasicStatus().Lead != replica || replica == r.opts.ID {
 		return
 	}
 	if err := r.rn.ForgetLeader(); err == nil {
+		r.wake()
 		r.scheduleCampaign(now, 1)
 	}
 }
@@ -279,7 +297,10 @@ func (r *Replica[R]) scheduleCampaign(now Now, spread int64) {
 }
 
 // Transfer asks for leadership to move to a replica.
-func (r *Replica[R]) Transfer(to uint64) { r.rn.TransferLeader(to) }
+func (r *Replica[R]) Transfer(to uint64) {
+	r.wake()
+	r.rn.TransferLeader(to)
+}
 
 // Propose queues p. Its Done runs in a later Advance, or at once if this
 // replica does not lead.
@@ -290,6 +311,7 @@ func (r *Replica[R]) Propose(p Proposal[R]) {
 	case p.size() > MaxCommand:
 		p.finish(fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, p.size(), MaxCommand))
 	default:
+		r.wake()
 		r.queue.push(p)
 	}
 }
@@ -346,6 +368,7 @@ func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 	}
 	eff.Messages = r.news.flush(now, eff.Messages)
 	r.dropIncoming()
+	r.keepRest(now, eff)
 	return r.maybeCheckpoint(now)
 }
 
@@ -376,6 +399,7 @@ func (r *Replica[R]) ready(now Now, eff *Effects) error {
 			}
 			eff.Snapshots = append(eff.Snapshots, s)
 		case !leads || r.news.pass(m, now):
+			r.speaks(now, m)
 			eff.Messages = append(eff.Messages, m)
 		}
 	}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"io"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 )
@@ -41,6 +42,10 @@ type Receiving interface {
 	PeerUp(server uint64)
 	PeerDown(server uint64)
 	// Wall says what another server's clock showed, and this one's when it was
-	// received, in nanoseconds since 1970.
+	// received, in nanoseconds since 1970. It comes several times in an election
+	// timeout, and shows that the server lives.
 	Wall(server uint64, theirs, ours int64)
+	// Echo says that another server has just answered what left this one so long
+	// ago. It comes as often as Wall.
+	Echo(server uint64, ago time.Duration)
 }

@@ -42,11 +42,13 @@
 //
 // PeerUp is called when the control connections of both directions stand, and
 // PeerDown at once when either ends, in turn, never two at a time for one
-// server. Every 500 ms the dialing side of a control connection sends its clock,
-// and the accepting side echoes it; a side that hears nothing for 5 s closes.
+// server. Every 50 ms the dialing side of a control connection sends its clock,
+// and the accepting side echoes it: so servers know of each other that they live,
+// and groups without traffic need no heartbeats of their own. A side that hears
+// nothing for 5 s closes.
 //
 // A second process with a server's id is refused while the first is alive, that
-// is while its control connection was heard of within three clock intervals.
+// is while its control connection was heard of within 1.5 s.
 //
 // # Frames
 //

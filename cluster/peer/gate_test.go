@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 )
 
 // opened returns a queue whose connection takes at most n bytes of each write.
@@ -52,5 +53,24 @@ func TestNobodyWritesBehindAFrameThatFailed(t *testing.T) {
 	e, m := heartbeat(1, 1, 2)
 	if ok, frame, _ := q.put(e, m); !ok || frame != nil {
 		t.Error("a sender may write although the writer's frame was cut")
+	}
+}
+
+// Echoes that come late, or not at all, are told from those of other clocks.
+func TestEchoesFindTheirClock(t *testing.T) {
+	l := &line{}
+	for i := range uint64(2 * maxClocks) {
+		l.sends(sentClock{wall: i, at: time.Duration(i)})
+	}
+	if len(l.clocks.sent) != maxClocks {
+		t.Errorf("%d clocks are remembered", len(l.clocks.sent))
+	}
+	for _, c := range []struct {
+		wall uint64
+		ok   bool
+	}{{0, false}, {2*maxClocks - 10, true}, {2*maxClocks - 12, false}, {2*maxClocks - 9, true}, {2*maxClocks - 9, false}} {
+		if at, ok := l.answered(c.wall); ok != c.ok || ok && at != time.Duration(c.wall) {
+			t.Errorf("echo of %d: left at %d, %v", c.wall, at, ok)
+		}
 	}
 }

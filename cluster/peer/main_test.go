@@ -26,6 +26,11 @@ type delivery struct {
 }
 
 // wall is one call of Receiving.Wall.
+type echo struct {
+	server uint64
+	ago    time.Duration
+}
+
 type wall struct {
 	server       uint64
 	theirs, ours int64
@@ -37,6 +42,7 @@ type recorder struct {
 	messages chan delivery
 	links    chan string // "up 2", "down 2"
 	walls    chan wall
+	echoes   chan echo
 	snapshot func(server uint64, e cluster.Envelope, m *pb.Message, body io.Reader) error
 	hold     atomic.Pointer[func(*pb.Message)] // Receive calls it first, if set
 }
@@ -46,6 +52,7 @@ func newRecorder() *recorder {
 		messages: make(chan delivery, 1<<16),
 		links:    make(chan string, 1<<12),
 		walls:    make(chan wall, 1<<8),
+		echoes:   make(chan echo, 1<<8),
 	}
 }
 
@@ -62,6 +69,13 @@ func (r *recorder) ReceiveSnapshot(server uint64, e cluster.Envelope, m *pb.Mess
 
 func (r *recorder) PeerUp(server uint64)   { r.links <- fmt.Sprintf("up %d", server) }
 func (r *recorder) PeerDown(server uint64) { r.links <- fmt.Sprintf("down %d", server) }
+
+func (r *recorder) Echo(server uint64, ago time.Duration) {
+	select {
+	case r.echoes <- echo{server, ago}:
+	default:
+	}
+}
 
 func (r *recorder) Wall(server uint64, theirs, ours int64) {
 	select {

@@ -85,7 +85,8 @@ type Options struct {
 // Limits are bounds in time and number. Zero fields get the default.
 type Limits struct {
 	Handshake   time.Duration // from connected to ready; 5 s
-	Clock       time.Duration // between two clock frames; 500 ms
+	Clock       time.Duration // a process that was not heard for three of them may be replaced; 500 ms
+	Beat        time.Duration // between two clock frames; 50 ms, at most Clock
 	Silence     time.Duration // of a control connection before it is closed; 5 s
 	Stall       time.Duration // of a write, or of a snapshot's next chunk; 30 s
 	Answer      time.Duration // of a snapshot's receiver after the last chunk; 2 min
@@ -114,6 +115,9 @@ func (l *Limits) setDefaults() {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
+	}
+	if l.Beat == 0 {
+		l.Beat = min(50*time.Millisecond, l.Clock)
 	}
 	counts := []struct {
 		field *int

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,7 @@ type peer struct {
 	knock [2]chan struct{}
 
 	unsent, sent, received atomic.Uint64
-	rtt, clockAt           atomic.Int64  // nanoseconds; clockAt monotonic
-	clockSent              atomic.Uint64 // what the last clock frame said
+	rtt                    atomic.Int64 // nanoseconds
 
 	mu        sync.Mutex
 	gone      bool
@@ -49,6 +49,45 @@ type peer struct {
 type line struct {
 	*conn
 	heard atomic.Int64 // on the transport's monotonic clock
+
+	clocks struct {
+		sync.Mutex
+		sent []sentClock // and not answered, the oldest first
+	}
+}
+
+// sentClock is a clock frame that waits for its echo.
+type sentClock struct {
+	wall uint64        // what it says
+	at   time.Duration // when it left, on the transport's monotonic clock
+}
+
+// maxClocks bounds what is remembered of clock frames: a connection with more of
+// them unanswered is about to be closed.
+const maxClocks = 256
+
+// sends remembers a clock frame that is about to leave.
+func (l *line) sends(c sentClock) {
+	l.clocks.Lock()
+	defer l.clocks.Unlock()
+	if len(l.clocks.sent) == maxClocks {
+		l.clocks.sent = slices.Delete(l.clocks.sent, 0, 1)
+	}
+	l.clocks.sent = append(l.clocks.sent, c)
+}
+
+// answered returns when the clock frame left that was echoed. Echoes come in
+// order.
+func (l *line) answered(wall uint64) (at time.Duration, ok bool) {
+	l.clocks.Lock()
+	defer l.clocks.Unlock()
+	i := slices.IndexFunc(l.clocks.sent, func(c sentClock) bool { return c.wall == wall })
+	if i < 0 {
+		return 0, false
+	}
+	at = l.clocks.sent[i].at
+	l.clocks.sent = slices.Delete(l.clocks.sent, 0, i+1)
+	return at, true
 }
 
 func newPeer(t *Transport, id uint64, p Peer) *peer {

@@ -34,7 +34,7 @@ func (p *peer) serveControl(c *conn) error {
 		heard <- p.hearEchoes(l)
 		c.Close() // ends a write that waits
 	}()
-	err = p.writeControl(c, heard)
+	err = p.writeControl(l, heard)
 	c.Close()
 	if err == nil {
 		return <-heard
@@ -46,10 +46,10 @@ func (p *peer) serveControl(c *conn) error {
 }
 
 // writeControl returns nil when reading has ended and knows why.
-func (p *peer) writeControl(c *conn, heard chan error) error {
-	clock := time.NewTicker(p.t.opts.Limits.Clock)
+func (p *peer) writeControl(l *line, heard chan error) error {
+	clock := time.NewTicker(p.t.opts.Limits.Beat)
 	defer clock.Stop()
-	if err := p.writeWaiting(c, true); err != nil {
+	if err := p.writeWaiting(l, true); err != nil {
 		return err
 	}
 	for {
@@ -62,7 +62,7 @@ func (p *peer) writeControl(c *conn, heard chan error) error {
 			due = true
 		case <-p.control.wake:
 		}
-		if err := p.writeWaiting(c, due); err != nil {
+		if err := p.writeWaiting(l, due); err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,8 @@ func (p *peer) writeControl(c *conn, heard chan error) error {
 
 // writeWaiting writes what waits for the control connection, and the clock if it
 // is due.
-func (p *peer) writeWaiting(c *conn, clock bool) (err error) {
+func (p *peer) writeWaiting(l *line, clock bool) (err error) {
+	c := l.conn
 	rest, frame, n := p.control.take()
 	defer func() { p.control.leave(err) }()
 	if len(rest) > 0 {
@@ -86,7 +87,7 @@ func (p *peer) writeWaiting(c *conn, clock bool) (err error) {
 		p.sent.Add(uint64(n))
 	}
 	if clock {
-		return p.writeClock(c)
+		return p.writeClock(l)
 	}
 	return nil
 }
@@ -150,12 +151,10 @@ func (p *peer) beginAppend(dst []byte, e cluster.Envelope, m *pb.Message) (frame
 	return dst, checksum(payload), len(payload), nil
 }
 
-func (p *peer) writeClock(c *conn) error {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(p.t.opts.Now().UnixNano()))
-	p.clockAt.Store(int64(p.t.monotonic()))
-	p.clockSent.Store(binary.LittleEndian.Uint64(b[:]))
-	return c.write(frameClock, b[:], p.t.opts.Limits.Stall)
+func (p *peer) writeClock(l *line) error {
+	wall := uint64(p.t.opts.Now().UnixNano())
+	l.sends(sentClock{wall, p.t.monotonic()})
+	return l.write(frameClock, binary.LittleEndian.AppendUint64(nil, wall), p.t.opts.Limits.Stall)
 }
 
 // hearEchoes reads the echoes of the clock frames until the connection ends or
@@ -172,9 +171,9 @@ func (p *peer) hearEchoes(l *line) error {
 		}
 		now := p.t.monotonic()
 		l.heard.Store(int64(now))
-		// Only the last one that left: an older echo would look too quick.
-		if p.clockSent.Load() == binary.LittleEndian.Uint64(payload) {
-			p.rtt.Store(int64(now) - p.clockAt.Load())
+		if at, ok := l.answered(binary.LittleEndian.Uint64(payload)); ok {
+			p.rtt.Store(int64(now - at))
+			p.t.opts.Receiving.Echo(p.id, now-at)
 		}
 	}
 }

@@ -231,6 +231,12 @@ func TestClocks(t *testing.T) {
 	if time.Since(time.Unix(0, first.ours)).Abs() > time.Hour {
 		t.Fatalf("own clock %d", first.ours)
 	}
+	// Each clock is echoed, also when the next has left already.
+	for range 3 {
+		if e := await(t, a.echoes, "echo"); e.server != 2 || e.ago <= 0 {
+			t.Fatalf("echo %+v", e)
+		}
+	}
 	until(t, "a round-trip time", func() bool { return b.Peers()[0].RoundTrip > 0 && a.Peers()[0].RoundTrip > 0 })
 }
 

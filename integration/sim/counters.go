@@ -50,6 +50,9 @@ const (
 	WithoutSession
 	StoreDropped
 	LameNode
+	WentQuiet
+	QuietLeaderLost
+	QuietBroken
 	events
 )
 
@@ -62,7 +65,7 @@ var eventNames = [events]string{
 	"durable created", "durable deleted", "checksum applied", "clock jumped", "an hour passed at once",
 	"watermark raised by a command", "message given back",
 	"crash at a bad moment", "command that makes no sense applied", "batch without a session", "store dropped",
-	"liveness with a lame replica",
+	"liveness with a lame replica", "group went quiet", "leader of a quiet group crashed", "quiet group roused after a fault",
 }
 
 func (e Event) String() string { return eventNames[e] }

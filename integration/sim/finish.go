@@ -33,6 +33,18 @@ func (w *world) finish() {
 		}
 	}
 	w.makeLame()
+	w.settle("everything healed")
+	w.rouse()
+	if w.judge.Err() == nil {
+		w.checkFully()
+		for id := range w.judge.Machine.Durables {
+			w.judge.Drained(id)
+		}
+	}
+}
+
+// settle waits until all is at rest. since says what happened last.
+func (w *world) settle(since string) {
 	began, why := w.now, ""
 	for w.now < began+patience && w.judge.Err() == nil {
 		w.pass(20 * ms)
@@ -47,13 +59,7 @@ func (w *world) finish() {
 		}
 	}
 	if why != "" {
-		w.judge.Failf("liveness: %s, %.1f s after everything healed", why, float64(w.now-began)/1e9)
-	}
-	if w.judge.Err() == nil {
-		w.checkFully()
-		for id := range w.judge.Machine.Durables {
-			w.judge.Drained(id)
-		}
+		w.judge.Failf("liveness: %s, %.1f s after %s", why, float64(w.now-began)/1e9, since)
 	}
 }
 

@@ -34,13 +34,14 @@ const (
 	LoseRelease    Mutant = "lose-release"    // a message that was given back is forgotten
 	RejoinOld      Mutant = "rejoin-old"      // who may have forgotten comes back as if nothing had happened
 	UnknownRefused Mutant = "unknown-refused" // an unknown outcome is told as a refusal
+	DeafQuiet      Mutant = "deaf-quiet"      // nobody tells a quiet replica that a server is gone or silent
 )
 
 // Mutants lists all bugs that can be planted.
 func Mutants() []Mutant {
 	return []Mutant{
 		AckUnstored, ForgetHard, ApplyTwice, DropPending, DropSessions, MapOrder, KeepSuffix, CollectPending, LocalClock,
-		CompactFar, ConfirmEarly, SecondSession, LoseRelease, RejoinOld, UnknownRefused,
+		CompactFar, ConfirmEarly, SecondSession, LoseRelease, RejoinOld, UnknownRefused, DeafQuiet,
 	}
 }
 

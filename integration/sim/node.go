@@ -12,7 +12,10 @@ import (
 	"github.com/perdure/perdure/store"
 )
 
-const group = 7
+const (
+	group         = 7
+	electionTicks = 10
+)
 
 // node is one server with one replica: what is left of it while it is down, and
 // the process while it runs.
@@ -54,6 +57,9 @@ type process struct {
 	nonces  uint64 // of attachments
 
 	checkpoints bool // one is due
+
+	signs []sign // of life, by node
+	quiet bool   // the replica was, when last looked at
 }
 
 func newNode(w *world, id uint64, mem *clustertest.MemLog) *node {
@@ -87,11 +93,11 @@ func (n *node) start() {
 	n.life++
 	n.born = w.now
 	svc := service.New()
-	n.process = &process{svc: svc}
+	n.process = &process{svc: svc, signs: make([]sign, len(w.nodes))}
 	n.log = newDiskLog(n, n.mem)
 	m := newMachine(n, svc)
 	opts := cluster.Options{
-		Group: group, ID: n.id, Rank: int(n.id) - 1, Tick: w.setup.tick, HeartbeatTicks: 2, ElectionTicks: 10,
+		Group: group, ID: n.id, Rank: int(n.id) - 1, Tick: w.setup.tick, HeartbeatTicks: 2, ElectionTicks: electionTicks,
 		Seed: w.opts.Seed ^ n.life<<32,
 	}
 	m.loads = true
@@ -107,6 +113,7 @@ func (n *node) start() {
 	n.up = true
 	w.note(n.id, "start", n.life, w.judge.AppliedBy(n.id), 0)
 	n.scheduleTick()
+	n.scheduleBeat()
 	n.kick()
 }
 
@@ -148,8 +155,11 @@ func (n *node) after(d int64, f func()) { n.w.after(d, n.alive(f)) }
 
 func (n *node) scheduleTick() {
 	n.after(int64(n.w.setup.tick), func() {
-		n.in.ticks++
-		n.kick()
+		if !n.replica.Quiet() {
+			n.in.ticks++
+			n.kick()
+		}
+		n.watch()
 		n.scheduleTick()
 	})
 }
@@ -159,6 +169,9 @@ func (n *node) end(what string, how func() *clustertest.MemLog) {
 	w := n.w
 	w.note(n.id, what, uint64(n.mem.Queued()), uint64(n.mem.Unsynced()), 0)
 	wasLeader := n.leads != 0
+	if wasLeader && n.quiet {
+		w.seen.hit(QuietLeaderLost)
+	}
 	n.up = false
 	n.mem = how()
 	n.forgetHolds()

@@ -19,6 +19,7 @@ type publisher struct {
 	id    uint64
 	store uint64
 	most  int // batches in the window
+	more  int // batches that it may still publish after everything healed
 
 	conn    *conn
 	seeking bool
@@ -51,7 +52,8 @@ func (p *publisher) act() {
 	if p.conn == nil {
 		p.connect()
 	}
-	if len(p.batches) < p.most && !w.healed {
+	if len(p.batches) < p.most && (!w.healed || p.more > 0) {
+		p.more = max(0, p.more-1)
 		b := w.makeBatch(p.store)
 		p.batches = append(p.batches, b)
 		w.note(p.id, "publish", uint64(len(b.Messages)), b.Messages[0].Number, p.first+uint64(len(p.batches))-1)

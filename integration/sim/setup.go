@@ -79,6 +79,7 @@ type setup struct {
 	large                  float64 // of a message
 	nack, delayNack, sync  float64
 	forget                 float64 // of settling a message at all
+	lull                   float64 // of nobody doing anything for a while
 }
 
 const (
@@ -143,6 +144,7 @@ func drawSetup(o Options) setup {
 	}
 	s.lazy, s.slowClient, s.large = some(0.3), some(0.3), some(0.003)
 	s.nack, s.delayNack, s.forget = some(0.05), some(0.02), some(0.02)
+	s.lull = some(0.001)
 	return s
 }
 

@@ -18,11 +18,12 @@ type inbox struct {
 	stored    []cluster.StorageWrite
 	calls     []func(cluster.Now)
 	down      []uint64
+	silent    []uint64
 }
 
 func (in *inbox) empty() bool {
 	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
-		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0
+		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && len(in.silent) == 0
 }
 
 type arrived struct {
@@ -77,6 +78,7 @@ func (n *node) turn() {
 			return
 		}
 		n.replica.Settle(now)
+		n.noteQuiet()
 	}
 	n.turning = false
 	n.setAlarm()
@@ -141,9 +143,7 @@ func (n *node) feed(now cluster.Now, in *inbox) error {
 			return err
 		}
 	}
-	for _, d := range in.down {
-		n.replica.PeerDown(now, d)
-	}
+	n.hear(in)
 	for _, f := range in.calls {
 		f(now)
 	}

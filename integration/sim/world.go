@@ -25,7 +25,8 @@ type world struct {
 	events queue
 	order  uint64
 	step   int
-	healed bool // the faults are over
+	healed bool  // the faults are over
+	lull   int64 // until then no client does anything
 
 	nodes []*node
 	lame  []*node             // at the end: have a fault that does not heal
@@ -96,7 +97,12 @@ func (w *world) run() {
 	w.openClients()
 	for w.step = 1; w.step <= w.opts.Steps && w.judge.Err() == nil; w.step++ {
 		w.pass(w.draw(2 * w.setup.pace))
-		w.act()
+		if w.fault(w.setup.lull) {
+			w.lull = w.now + w.draw(3*second)
+		}
+		if w.now >= w.lull {
+			w.act()
+		}
 		w.break_()
 		w.check()
 	}

@@ -1,0 +1,110 @@
+package cluster_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// live lets the servers of a trio show each other that they live, but for those
+// that are mute and over links that are cut. The function it returns ends that.
+func (c *trio) live(mute *atomic.Uint64) (end func()) {
+	for i, h := range c.hosts {
+		for o := range c.hosts {
+			if o != i {
+				h.PeerUp(uint64(o + 1))
+			}
+		}
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			for i := range c.hosts {
+				for o := range c.hosts {
+					from, to := uint64(i+1), uint64(o+1)
+					if i == o || mute.Load() == from || mute.Load() == to {
+						continue
+					}
+					there, back := c.net.receiver(from, to), c.net.receiver(to, from)
+					if there != nil {
+						there.Wall(from, 0, 0)
+					}
+					if there != nil && back != nil {
+						back.Echo(to, time.Millisecond)
+					}
+				}
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	return func() {
+		close(stop)
+		wg.Wait()
+	}
+}
+
+func (c *trio) messages() (n int) {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	for _, k := range c.net.sent {
+		n += k
+	}
+	return n
+}
+
+// An idle group sends nothing while the servers live, and elects when that of its
+// leader is silent, though all connections stand.
+func TestServersKeepQuietGroups(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		var mute atomic.Uint64
+		defer c.live(&mute)()
+		first := c.leader()
+		time.Sleep(10 * time.Second)
+		before := c.messages()
+		time.Sleep(20 * time.Second)
+		if sent := c.messages() - before; sent != 0 || c.leader() != first {
+			t.Errorf("%d messages in 20 s without traffic; leader %d, before %d", sent, c.leader(), first)
+		}
+		if a := <-propose(t, c.groups[first], "a"); a.err != nil {
+			t.Error(a.err)
+		}
+		time.Sleep(10 * time.Second)
+		mute.Store(uint64(first + 1)) // as if its process were paused
+		time.Sleep(3 * time.Second)
+		if got := c.leader(); got == first || c.groups[first].Leads() {
+			t.Errorf("leader %d: nothing was heard of its server for 3 s", got)
+		}
+		mute.Store(0)
+		time.Sleep(10 * time.Second)
+		first, before = c.leader(), c.messages()
+		time.Sleep(time.Second)
+		if sent := c.messages() - before; sent != 0 {
+			t.Errorf("%d messages, though the server answers again", sent)
+		}
+		c.net.isolate(uint64(first+1), true)
+		time.Sleep(2 * time.Second)
+		next := -1
+		for i, g := range c.groups {
+			if i != first && g.Leads() {
+				next = i
+			}
+		}
+		if next < 0 {
+			t.Fatal("the leader is cut off, and nobody else leads after 2 s")
+		}
+		if c.groups[first].Leads() {
+			t.Error("the leader that is cut off still leads after 2 s")
+		}
+		if a := <-propose(t, c.groups[next], "b"); a.err != nil {
+			t.Error(a.err)
+		}
+	})
+}
