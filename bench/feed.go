@@ -124,10 +124,19 @@ func (f *feed) ready(ctx context.Context, i int) error {
 	if f.prepare != nil {
 		f.prepare(f.message, i)
 	}
-	if f.stamped {
+	if f.stamped && i%f.every() == 0 {
 		f.stamp(time.Now())
 	}
 	return nil
+}
+
+// every is how many messages share a time: in their bodies, where those between
+// keep the one before, and of confirmation.
+func (f *feed) every() int {
+	if f.r.load.Sync || f.r.load.Together > 0 || f.r.load.Size >= sampleAll {
+		return 1
+	}
+	return sampleEvery
 }
 
 // stamp writes a time into the body.
@@ -197,10 +206,7 @@ type sample struct {
 
 // stream publishes n messages as the window allows, and measures some.
 func (f *feed) stream(ctx context.Context, n int) error {
-	every := sampleEvery
-	if f.r.load.Size >= sampleAll {
-		every = 1
-	}
+	every := f.every()
 	samples := make(chan sample, sampling)
 	measured := make(chan error, 1)
 	before := f.confirmed.Load()

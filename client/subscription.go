@@ -136,9 +136,15 @@ func (s *Subscription) Fetch(ctx context.Context, n int) ([]Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := []Delivery{d}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	arrived := 1
+	for _, c := range s.mu.queue {
+		if arrived += c.batch.Count() - c.next; arrived >= n {
+			break
+		}
+	}
+	batch := append(make([]Delivery, 0, min(arrived, n)), d)
 	for len(batch) < n && s.mu.err == nil {
 		d, ok := s.pop()
 		if !ok {
