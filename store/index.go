@@ -53,8 +53,9 @@ type index struct {
 }
 
 const (
-	// hotPages is how many pages of an index may be open.
-	hotPages = 256
+	// hotPages is how many pages of an index may be open: 6 MB, and all of 50
+	// million small messages that came in batches of 64 KiB.
+	hotPages = 1024
 	// maxFree bounds what is kept for reuse, so that pages that come and go cost
 	// nothing.
 	maxFree = 4

@@ -21,7 +21,7 @@ func TestIndexModel(t *testing.T) {
 }
 
 // indexStepsMost are more batches than open pages hold.
-const indexStepsMost = 2 * hotPages * pageBatches
+const indexStepsMost = (hotPages + 256) * pageBatches
 
 func indexSteps(t *testing.T, rnd *rand.Rand) {
 	m, s := New(), newStore(1)
@@ -105,7 +105,7 @@ func indexSteps(t *testing.T, rnd *rand.Rand) {
 func TestIndexSmall(t *testing.T) {
 	var x index
 	var e entries
-	const batches = 100_000
+	const batches = 400_000
 	for i := range message.ID(batches) {
 		at := uint64(i) + 1_000_000
 		x.add(batch{first: 1_000_000 + i, live: 1, entry: at, stamp: 1_700_000_000_000_000_000 + int64(i)*50_000, count: 1, offset: 60, bytes: 200})
@@ -114,13 +114,13 @@ func TestIndexSmall(t *testing.T) {
 	}
 	closed, open := 0, 0
 	for _, p := range x.pages {
-		closed += cap(p.closed)
+		closed += cap(p.closed) + cap(p.batches)*int(unsafe.Sizeof(batch{}))
 		if p.batches != nil {
 			open++
 		}
 	}
 	perBatch := float64(closed+len(x.pages)*int(unsafe.Sizeof(indexPage{}))+len(e.chunks)*int(unsafe.Sizeof(entryChunk{}))) / batches
-	if perBatch > 20 || open > hotPages {
+	if perBatch > 36 || open > hotPages {
 		t.Fatalf("a batch takes %.1f bytes, %d pages are open", perBatch, open)
 	}
 	for i := range message.ID(5_000) { // in an order that opens another page each time
