@@ -133,6 +133,28 @@ func TestLittleThatIsKept(t *testing.T) {
 	}
 }
 
+// A vote that was kept when its segment was released stays, though an older one
+// lies in a segment that is still needed.
+func TestNewerVoteIsKept(t *testing.T) {
+	r := newJournalRig(t, Sync)
+	vote := func(term, vote uint64, entries ...*pb.Entry) {
+		h := &pb.HardState{Term: new(term), Vote: new(vote), Commit: new(uint64(0))}
+		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func() {})
+		r.quiet.drain()
+	}
+	vote(3, 1, data(1, 3, "this segment stays"))
+	r.flow(50)
+	vote(4, 2)
+	r.flow(50)
+	for n := range 4 {
+		r.reopen()
+		r.flow(10) // which tidies
+		if h, _, err := r.quiet.InitialState(); err != nil || h.GetTerm() != 4 || h.GetVote() != 2 {
+			t.Fatalf("opening %d: %v %v", n, h, err)
+		}
+	}
+}
+
 // A segment is not released while a write may lie in it that is not in the account
 // yet.
 func TestReleaseWaitsForWrites(t *testing.T) {

@@ -147,6 +147,9 @@ func (s *journalShelf) count() error {
 	maps.DeleteFunc(w.hard, func(g uint32, _ hardPlace) bool { return !named[g] })
 	clear(w.live)
 	for g := range named {
+		if err := s.joinHard(g); err != nil {
+			return err
+		}
 		content, err := s.value(s.db, appendKey(nil, g, kindEdge))
 		if err != nil {
 			return err
@@ -178,6 +181,26 @@ func (s *journalShelf) count() error {
 			delete(w.live, n)
 		}
 	}
+	return nil
+}
+
+// joinHard ends the replay of a copy's hard states: Pebble may have one that is
+// newer, from a segment that was released, and it must not be written over.
+func (s *journalShelf) joinHard(generation uint32) error {
+	h, ok := s.where.hard[generation]
+	if !ok || h.damaged {
+		return nil
+	}
+	content, err := s.value(s.db, appendKey(nil, generation, kindHard))
+	if err != nil || content == nil {
+		return err
+	}
+	kept, err := parseHard(content)
+	if err != nil {
+		return nil // recover says so, of the copy that it is
+	}
+	h.hardState = newer(kept, h.hardState)
+	s.where.hard[generation] = h
 	return nil
 }
 

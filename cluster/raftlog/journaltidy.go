@@ -41,7 +41,8 @@ func (s *journalShelf) tidy() error {
 	if err := s.release(full); err != nil {
 		return err
 	}
-	if last := full[len(full)-1]; last != s.seen {
+	// The segment behind them is there: the floor may have to be it.
+	if last := full[len(full)-1]; last != s.seen && s.journal.Current() > last {
 		if err := s.raise(full); err != nil {
 			return err
 		}
