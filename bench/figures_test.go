@@ -109,3 +109,12 @@ func TestCores(t *testing.T) {
 		t.Errorf("%v cores, want 0.1", got)
 	}
 }
+
+// New clusters have time to come to rest, in proportion and not for ever.
+func TestFormed(t *testing.T) {
+	for clusters, want := range map[int]time.Duration{1: 20 * time.Millisecond, 100: 2 * time.Second, 100_000: 20 * time.Second} {
+		if got := formed(clusters); got != want {
+			t.Errorf("%d clusters: %v, want %v", clusters, got, want)
+		}
+	}
+}

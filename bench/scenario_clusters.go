@@ -1,6 +1,9 @@
 package bench
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // clusters publishes to several clusters at once, each with publishers of its
 // own. Nobody is attached.
@@ -56,6 +59,12 @@ func idle(r *run) (*Figures, error) {
 	}
 	f.More = map[string]float64{"cores_per_server": cores(from, to)}
 	return f, nil
+}
+
+// formed is how long new clusters are given until what came with forming them is
+// over: they elect, write their first checkpoints, and 10 s later compare them.
+func formed(clusters int) time.Duration {
+	return min(time.Duration(clusters)*20*time.Millisecond, 20*time.Second)
 }
 
 // cores is how many processors one server kept busy between two moments.

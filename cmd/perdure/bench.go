@@ -75,7 +75,8 @@ var benchVerbs = []benchVerb{{
 	example: "  perdure bench clusters --clusters 1,16,64",
 }, {
 	name: "idle", timeless: true, flags: []string{"clusters"},
-	long:    "Measures how much of a processor a server with --clusters clusters uses when nothing happens.",
+	long: "Measures how much of a processor a server with --clusters clusters uses when nothing happens.\n" +
+		"New clusters have 20 ms each, at most 20 s, besides --warmup to come to rest.",
 	example: "  perdure bench idle --clusters 1000",
 }, {
 	name: "backlog", flags: []string{"backlog"},
