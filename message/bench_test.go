@@ -204,6 +204,18 @@ func BenchmarkAppendSelection(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendSelectionOf takes one message, as a durable does that wants few.
+func BenchmarkAppendSelectionOf(b *testing.B) {
+	data := orders(b, 500, Options{}).Bytes()
+	var dst []byte
+	var err error
+	for b.Loop() {
+		if dst, err = AppendSelectionOf(dst[:0], data, []int{250}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkCompress(b *testing.B) {
 	const n = 500
 	for _, how := range []Compression{CompressS2, CompressZstd} {

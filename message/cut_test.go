@@ -40,6 +40,9 @@ func TestCutsAgainstReencoding(t *testing.T) {
 			t.Fatal("AppendSelection changed the selection")
 		}
 		checkCut(t, b, cut, want)
+		if of, err := AppendSelectionOf([]byte("x"), b.Bytes(), sel); err != nil || !bytes.Equal(of, cut) {
+			t.Fatalf("AppendSelectionOf makes another batch, error %v", err)
+		}
 	}
 }
 
@@ -95,6 +98,9 @@ func TestCutsRefuseWrongPositions(t *testing.T) {
 		if out, err := b.AppendSelection([]byte("x"), sel); !errors.Is(err, ErrRange) || string(out) != "x" {
 			t.Errorf("selection %v: %q, error %v", sel, out, err)
 		}
+		if out, err := AppendSelectionOf([]byte("x"), b.Bytes(), sel); !errors.Is(err, ErrRange) || string(out) != "x" {
+			t.Errorf("selection of bytes %v: %q, error %v", sel, out, err)
+		}
 	}
 }
 
@@ -110,6 +116,9 @@ func TestCutsVerifyWhatTheyTakeFrom(t *testing.T) {
 		raw[i] ^= 0x10
 		if _, err := b.AppendRange(nil, 0, 2); err == nil {
 			t.Fatalf("byte %d is damaged and was cut", i)
+		}
+		if out, err := AppendSelectionOf([]byte("x"), raw, []int{0}); err == nil || string(out) != "x" {
+			t.Fatalf("byte %d is damaged and a message was taken", i)
 		}
 		raw[i] ^= 0x10
 	}

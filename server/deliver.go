@@ -68,10 +68,6 @@ func corrupt(d *service.Delivery, err error) *fault {
 }
 
 func (p *subscribeStream) cut(d *service.Delivery, r *perdurepb.SubscribeResponse) error {
-	batch, err := message.ParseBatch(r.Batch)
-	if err != nil {
-		return err
-	}
 	p.at = p.at[:0]
 	for _, run := range d.Ranges {
 		r.Delivery.Ids = append(r.Delivery.Ids, uint64(run.First), uint64(run.Last))
@@ -81,7 +77,8 @@ func (p *subscribeStream) cut(d *service.Delivery, r *perdurepb.SubscribeRespons
 	}
 	// The stream may still hold the bytes that were sent last, so each delivery
 	// has its own.
-	r.Batch, err = batch.AppendSelection(nil, p.at)
+	var err error
+	r.Batch, err = message.AppendSelectionOf(nil, r.Batch, p.at)
 	return err
 }
 
