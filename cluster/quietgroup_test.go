@@ -108,3 +108,21 @@ func TestServersKeepQuietGroups(t *testing.T) {
 		}
 	})
 }
+
+// A quiet leader that is closed while its server lives on says so: nobody waits
+// for the silence of a server.
+func TestQuietLeaderIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		var mute atomic.Uint64
+		defer c.live(&mute)()
+		first := c.leader()
+		time.Sleep(10 * time.Second)
+		if err := c.groups[first].Close(); err != nil {
+			t.Fatal(err)
+		}
+		if next := c.leader(); next == first {
+			t.Errorf("replica %d was closed, and leads", first)
+		}
+	})
+}
