@@ -247,9 +247,9 @@ func (p *publishStream) unconfirmed(r store.Result, err error) {
 	}
 }
 
-// check judges a batch before it enters the log: from then on everything in it
-// decodes, and no message is over the store's limit. Checksums are left to
-// applying. What the session has stored before is not judged again.
+// check judges a batch before it enters the log: from then on its checksums hold,
+// everything in it decodes, and no message is over the store's limit. What the
+// session has stored before is not judged again.
 func (p *publishStream) check(sequence uint64, batch []byte) *fault {
 	if p.session != 0 && sequence <= p.last {
 		return nil
@@ -260,7 +260,7 @@ func (p *publishStream) check(sequence uint64, batch []byte) *fault {
 			p.limit = int(st.MaxMessageSize)
 		}
 	}
-	b, err := message.OpenBatch(batch)
+	b, err := message.ParseBatch(batch)
 	if err != nil {
 		return batchFault(sequence, err, perdurepb.Reason_REASON_BATCH_TOO_LARGE)
 	}
@@ -269,13 +269,10 @@ func (p *publishStream) check(sequence uint64, batch []byte) *fault {
 		// be a false promise.
 		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "batch %d: time to live, delivery time and key of a message are not supported by this version; leave TTL, DeliverAt and Key unset", sequence)
 	}
-	if err = b.Validate(p.limit); err == nil {
-		return nil
+	if err := b.Validate(p.limit); err != nil {
+		return batchFault(sequence, err, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE)
 	}
-	if _, broken := message.ParseBatch(batch); broken != nil {
-		err = broken // flipped bits are no mistake of whoever wrote the message
-	}
-	return batchFault(sequence, err, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE)
+	return nil
 }
 
 func batchFault(sequence uint64, err error, tooLarge perdurepb.Reason) *fault {

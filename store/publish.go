@@ -80,9 +80,10 @@ type acceptance struct {
 }
 
 // accept gives ids to the messages of a batch and stores it for the durables
-// that want it, or rejects it and changes nothing.
+// that want it, or rejects it and changes nothing. The checksums in the batch were
+// compared before it was proposed, and since then those of the log are over it.
 func (m *Machine) accept(s *storeState, data []byte, entry uint64, offset uint32) acceptance {
-	b, err := message.ParseBatch(data)
+	b, err := message.OpenBatch(data)
 	if err != nil {
 		return acceptance{result: Result{Code: Corrupt, Detail: err.Error()}}
 	}

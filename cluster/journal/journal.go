@@ -12,7 +12,7 @@ import (
 // Limits of Options.
 const (
 	// DefaultSegmentBytes is the size of a segment unless set.
-	DefaultSegmentBytes = 64 << 20
+	DefaultSegmentBytes = 32 << 20
 	// MinSegmentBytes is the least size of a segment.
 	MinSegmentBytes = 4 << 10
 	// MaxSegmentBytes is the greatest; offsets have 32 bits.
@@ -37,7 +37,7 @@ type Options struct {
 	// its own. DefaultSegmentBytes unless set.
 	SegmentBytes int64
 	// Spares is how many released segments are kept to be written again. Blocks
-	// that were written before sync in about half of the time. 4 unless set; below
+	// that were written before sync in about half of the time. 2 unless set; below
 	// 0 is none.
 	Spares int
 	// Nonce is drawn anew for each opening.
@@ -52,7 +52,7 @@ func (o *Options) prepare() error {
 		o.SegmentBytes = DefaultSegmentBytes
 	}
 	if o.Spares == 0 {
-		o.Spares = 4
+		o.Spares = 2
 	}
 	switch {
 	case o.Dir == "" || o.FS == nil:

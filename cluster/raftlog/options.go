@@ -47,9 +47,9 @@ type Options struct {
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 	// CacheBytes bounds the entry data kept in memory for reading, over all
-	// groups. Default 64 MiB. Mode memory has no cache: the log is in memory.
+	// groups. Default 32 MiB. Mode memory has no cache: the log is in memory.
 	CacheBytes int64
-	// MemTableBytes is the size of one Pebble memtable. Default 64 MiB.
+	// MemTableBytes is the size of one Pebble memtable. Default 32 MiB.
 	MemTableBytes uint64
 	// AllowNetworkFS accepts a directory on a network file system, whose syncs
 	// and locks may promise less than they say.
@@ -66,7 +66,7 @@ type Options struct {
 	// Default: Linux's /proc/sys/kernel/random/boot_id.
 	BootID func() (string, error)
 
-	// SegmentBytes is the size of a segment of the journal. Default 64 MiB.
+	// SegmentBytes is the size of a segment of the journal. Default 32 MiB.
 	SegmentBytes int64
 
 	// inPebble keeps entries in Pebble, too: the twin with which tests compare the
