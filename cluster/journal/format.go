@@ -68,7 +68,7 @@ type Record struct {
 	// More says that the record after it belongs to the same group: a group comes
 	// back whole or not at all. The last record of an Append ends its group.
 	More bool
-	// Data is at most MaxData bytes. Append copies it; what Read returns is the
+	// Data is at most MaxData bytes. Append does not keep it; what Read returns is the
 	// caller's.
 	Data []byte
 }
@@ -130,6 +130,12 @@ type frame struct {
 
 // appendRecord appends r with padding, and returns its CRC, the next chain.
 func appendRecord(dst []byte, r *Record, sequence, stable uint64, chain uint32) ([]byte, uint32) {
+	dst, sum := appendRecordHeader(dst, r, sequence, stable, chain)
+	return appendPadding(append(dst, r.Data...), len(r.Data)), sum
+}
+
+// appendRecordHeader appends what comes before the data of r.
+func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain uint32) ([]byte, uint32) {
 	at := len(dst)
 	be := binary.BigEndian
 	flags := byte(0)
@@ -146,12 +152,15 @@ func appendRecord(dst []byte, r *Record, sequence, stable uint64, chain uint32) 
 	dst = be.AppendUint64(dst, stable)
 	dst = be.AppendUint32(dst, crc32.Checksum(r.Data, castagnoli))
 	sum := crc32.Checksum(dst[at:], castagnoli)
-	dst = be.AppendUint32(dst, sum)
-	dst = append(dst, r.Data...)
-	for len(dst)%align != 0 {
+	return be.AppendUint32(dst, sum), sum
+}
+
+// appendPadding appends what comes behind so much data.
+func appendPadding(dst []byte, data int) []byte {
+	for ; (recordHeader+data)%align != 0; data++ {
 		dst = append(dst, 0)
 	}
-	return dst, sum
+	return dst
 }
 
 // recordSize is how many bytes a record with so much data takes.

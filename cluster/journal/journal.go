@@ -81,6 +81,9 @@ type Journal struct {
 		named bool       // a name of a file changed since the directory was synced
 		claim uint64     // what the last record says was on disk
 		buf   []byte
+		loose []loosePart // what is written from where it is, between parts of buf
+		size  int64       // of both
+		parts [][]byte
 		err   error // why nothing can be written any more
 	}
 	files struct {
@@ -105,7 +108,7 @@ type segment struct {
 }
 
 // Append appends records with one write, in order, and appends their positions
-// to to. They may be read at once. It copies the data. A group lies in one
+// to to. They may be read at once. The data is not used after it returns. A group lies in one
 // segment, which is larger than others if it must be.
 func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 	w := &j.write
@@ -123,7 +126,7 @@ func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 		}
 		at := w.cur.size
 		for i := range records[:n] {
-			to = append(to, Position{w.cur.number, uint32(at) + uint32(len(w.buf)), uint32(len(records[i].Data))})
+			to = append(to, Position{w.cur.number, uint32(at + w.size), uint32(len(records[i].Data))})
 			r := records[i]
 			r.More = r.More && i < n-1
 			j.put(&r)
@@ -166,11 +169,35 @@ func (j *Journal) room(records []Record) (n int, err error) {
 	}
 }
 
-// put encodes one record of the current segment.
+// loosePart is data that comes behind the first so many bytes of a buffer.
+type loosePart struct {
+	behind int
+	data   []byte
+}
+
+// looseBytes is from where on data is not copied, but written from where it is.
+const looseBytes = 4 << 10
+
+// Vectored is a file that writes several pieces, in order, as one.
+type Vectored interface {
+	WriteVec(pieces [][]byte, off int64) (int, error)
+}
+
+// put encodes one record of the current segment. The data is used until flush.
 func (j *Journal) put(r *Record) {
 	w := &j.write
 	w.claim = j.stable.Load()
-	w.buf, w.chain = appendRecord(w.buf, r, w.next, w.claim, w.chain)
+	before := len(w.buf)
+	_, vectored := w.cur.file.(Vectored)
+	if vectored && len(r.Data) >= looseBytes {
+		w.buf, w.chain = appendRecordHeader(w.buf, r, w.next, w.claim, w.chain)
+		w.loose = append(w.loose, loosePart{len(w.buf), r.Data})
+		w.buf = appendPadding(w.buf, len(r.Data))
+		w.size += int64(len(r.Data))
+	} else {
+		w.buf, w.chain = appendRecord(w.buf, r, w.next, w.claim, w.chain)
+	}
+	w.size += int64(len(w.buf) - before)
 	w.next++
 }
 
@@ -178,19 +205,41 @@ func (j *Journal) put(r *Record) {
 func (j *Journal) flush() error {
 	w := &j.write
 	s := w.cur
-	if _, err := s.file.WriteAt(w.buf, s.size); err != nil {
+	if err := j.writeAt(s); err != nil {
 		return j.fail(fmt.Errorf("journal: write %s: %w", s.name, err))
 	}
-	s.size, s.next = s.size+int64(len(w.buf)), w.next
+	s.size, s.next = s.size+w.size, w.next
 	if !s.dirty {
 		s.dirty = true
 		w.dirty = append(w.dirty, s)
 	}
-	w.buf = w.buf[:0]
+	w.buf, w.size = w.buf[:0], 0
 	if cap(w.buf) > maxKeptBuffer {
 		w.buf = nil
 	}
 	return nil
+}
+
+// writeAt writes what was put behind what a segment has.
+func (j *Journal) writeAt(s *segment) error {
+	w := &j.write
+	if len(w.loose) == 0 {
+		_, err := s.file.WriteAt(w.buf, s.size)
+		return err
+	}
+	from := 0
+	for _, l := range w.loose {
+		w.parts = append(w.parts, w.buf[from:l.behind], l.data)
+		from = l.behind
+	}
+	if from < len(w.buf) {
+		w.parts = append(w.parts, w.buf[from:])
+	}
+	_, err := s.file.(Vectored).WriteVec(w.parts, s.size)
+	clear(w.parts)
+	clear(w.loose)
+	w.parts, w.loose = w.parts[:0], w.loose[:0]
+	return err
 }
 
 // fail notes why nothing can be written any more; write is held.
@@ -218,6 +267,7 @@ func (j *Journal) roll() error {
 	w.chain ^= j.opts.Nonce
 	h := head{number: s.number, first: w.next, chain: w.chain, nonce: j.opts.Nonce, stable: j.stable.Load()}
 	w.cur, w.buf = s, h.append(w.buf)
+	w.size += segmentHeader
 	j.current.Store(s.number)
 	return j.flush()
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+
+	"github.com/bytedance/gopkg/lang/dirtmake"
 )
 
 // The types of frames. They are on the wire: never renumber.
@@ -160,7 +162,7 @@ func (f *frameReader) payload(n int, keep bool) ([]byte, error) {
 		b = f.buf[:0]
 	}
 	if cap(b) < n {
-		b = make([]byte, 0, min(n, readStep))
+		b = dirtmake.Bytes(0, min(n, readStep)) // not cleared: all of it is read into
 	}
 	for {
 		have := len(b)
@@ -171,7 +173,7 @@ func (f *frameReader) payload(n int, keep bool) ([]byte, error) {
 		if len(b) == n {
 			break
 		}
-		grown := make([]byte, len(b), min(n, 2*len(b)))
+		grown := dirtmake.Bytes(len(b), min(n, 2*len(b)))
 		copy(grown, b)
 		b = grown
 	}
