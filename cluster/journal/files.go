@@ -64,6 +64,9 @@ func (j *Journal) create() (*segment, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: create %s: %w", s.name, err)
 	}
+	if info, err := file.Stat(); err == nil {
+		s.blocks = info.Size()
+	}
 	if spare == "" {
 		if err := file.Preallocate(0, j.opts.SegmentBytes); err != nil {
 			return nil, errors.Join(fmt.Errorf("journal: preallocate %s: %w", s.name, err), file.Close())

@@ -96,3 +96,48 @@ func flip(t *testing.T, fs vfs.FS, name string, at int64) {
 	b[at] ^= 1
 	write(t, fs, fs.PathJoin("j", name), b)
 }
+
+// Zeros are written ahead of small appends, not of large ones, and are no records.
+func TestAhead(t *testing.T) {
+	rng := rand.New(rand.NewPCG(10, 1))
+	r := newRig(t, vfs.NewMem(), 1<<20)
+	r.close()
+	r.opts.Ahead = 64 << 10
+	r.open()
+	size := func() int64 {
+		info, err := r.fs.Stat(r.fs.PathJoin("j", segmentName(r.j.Current())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	r.append(record(rng, 100))
+	first := size()
+	if first < r.opts.Ahead {
+		t.Errorf("the file has %d bytes, and %d were to be written ahead", first, r.opts.Ahead)
+	}
+	for range 50 {
+		r.append(record(rng, 100))
+	}
+	if size() != first {
+		t.Errorf("the file grew to %d though there was room", size())
+	}
+	for range 2000 {
+		r.append(record(rng, 100))
+	}
+	end := int64(r.at[len(r.at)-1].Offset)
+	if size() < end+100 || size() > end+2*r.opts.Ahead {
+		t.Errorf("the file has %d bytes, the last record is at %d", size(), end)
+	}
+	large := record(rng, 100)
+	large.Data = make([]byte, 300<<10)
+	r.append(large)
+	if end := int64(r.at[len(r.at)-1].Offset) + recordHeader + 300<<10; size() > end+align {
+		t.Errorf("the file has %d bytes behind a large record that ends at %d", size(), end)
+	}
+	r.close()
+	if got, _ := r.open(); !slices.EqualFunc(got, r.all, same) {
+		t.Errorf("%d records come back, want %d", len(got), len(r.all))
+	}
+	r.close()
+}
