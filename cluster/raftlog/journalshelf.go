@@ -19,7 +19,7 @@ import (
 // journalDir lies inside the data, so that both are set aside together.
 const journalDir = "journal"
 
-// aheadBytes is how far blocks are written ahead of a lone publisher in mode sync.
+// aheadBytes is how far blocks are written ahead of a lone publisher.
 const aheadBytes = 1 << 20
 
 // The kinds of records in the journal. They are on disk: never renumber.
@@ -98,10 +98,7 @@ func openJournal(s *pebbleShelf, dir string, nonce uint32, segment int64) (*jour
 	if js.floor, err = js.readFloor(); err != nil {
 		return nil, err
 	}
-	o := journal.Options{Dir: path, FS: s.disk, Nonce: nonce, SegmentBytes: segment, Floor: js.floor}
-	if js.syncs {
-		o.Ahead = min(aheadBytes, segment/4)
-	}
+	o := journal.Options{Dir: path, FS: s.disk, Nonce: nonce, SegmentBytes: segment, Floor: js.floor, Ahead: min(aheadBytes, segment/4)}
 	if js.journal, err = journal.Open(o, js.replay); err != nil {
 		var corrupt *journal.CorruptError
 		if errors.As(err, &corrupt) {
