@@ -101,7 +101,7 @@ func (r *Replica[R]) sealNext(now Now) bool {
 		h.buf = make([]byte, 0, max(size, min(2*cap(h.buf), sealBytes+2*mergeTarget)))
 	}
 	start := len(h.buf)
-	data := sealEntry(h.buf, r.term, r.nextStamp(now))
+	data := beginEntry(h.buf, r.term, r.nextStamp(now))
 	for _, c := range r.commands {
 		data = appendCommand(data, c, nil)
 	}
@@ -110,6 +110,7 @@ func (r *Replica[R]) sealNext(now Now) bool {
 	}
 	r.inEntries += n
 	h.buf, data = data, data[start:len(data):len(data)]
+	sealEntry(data) // while the bytes are hot
 	h.entries = append(h.entries, sealed{proposals: n, internal: len(r.commands), bytes: len(data)})
 	h.data = append(h.data, data)
 	h.bytes += len(data)

@@ -14,19 +14,21 @@ import (
 )
 
 func sealed2() []byte {
-	data := sealEntry(nil, 7, 1_700_000_000_000_000_000)
+	data := beginEntry(nil, 7, 1_700_000_000_000_000_000)
 	data = appendCommand(data, []byte("o"), []byte("ne"))
-	return appendCommand(data, []byte{}, nil)
+	data = appendCommand(data, []byte{}, nil)
+	sealEntry(data)
+	return data
 }
 
-// The data of entries is in logs for ever: version 1 never changes.
+// The data of entries is in logs for ever: version 2 never changes.
 func TestEntryGolden(t *testing.T) {
-	golden, err := os.ReadFile(filepath.Join("testdata", "entry-v1.golden"))
+	golden, err := os.ReadFile(filepath.Join("testdata", "entry-v2.golden"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := sealed2(); !bytes.Equal(got, golden) {
-		t.Errorf("sealed as\n%x, version 1 is\n%x", got, golden)
+		t.Errorf("sealed as\n%x, version 2 is\n%x", got, golden)
 	}
 	var o opened
 	if err := o.open(golden); err != nil {
@@ -46,15 +48,15 @@ func TestEntryOfAnotherVersionStopsTheGroup(t *testing.T) {
 	for name, change := range map[string]func([]byte) []byte{
 		"empty":       func(b []byte) []byte { return b[:0] },
 		"header":      func(b []byte) []byte { return b[:entryHeaderSize-1] },
-		"version":     func(b []byte) []byte { b[0] = 2; return b },
-		"kind":        func(b []byte) []byte { b[1] = 9; return b },
-		"compressed":  func(b []byte) []byte { b[2] = 1; return b },
-		"encrypted":   func(b []byte) []byte { b[2] = 2; return b },
-		"reserved":    func(b []byte) []byte { b[3] = 1; return b },
+		"version":     func(b []byte) []byte { b[4] = 3; return b },
+		"kind":        func(b []byte) []byte { b[5] = 9; return b },
+		"compressed":  func(b []byte) []byte { b[6] = 1; return b },
+		"encrypted":   func(b []byte) []byte { b[6] = 2; return b },
+		"reserved":    func(b []byte) []byte { b[7] = 1; return b },
 		"length":      func(b []byte) []byte { binary.LittleEndian.PutUint32(b[entryHeaderSize:], 1<<31); return b },
 		"cut length":  func(b []byte) []byte { return b[:entryHeaderSize+2] },
 		"cut command": func(b []byte) []byte { return b[:entryHeaderSize+5] },
-		"cut trace":   func(b []byte) []byte { b[2] = entryTraced; return b[:entryHeaderSize+3] },
+		"cut trace":   func(b []byte) []byte { b[6] = entryTraced; return b[:entryHeaderSize+3] },
 	} {
 		var o opened
 		if err := o.open(change(sealed2())); !errors.Is(err, ErrEntry) {
@@ -62,11 +64,43 @@ func TestEntryOfAnotherVersionStopsTheGroup(t *testing.T) {
 		}
 	}
 	var o opened
-	traced := sealEntry(nil, 1, 1)
-	traced[2] = entryTraced
+	traced := beginEntry(nil, 1, 1)
+	traced[6] = entryTraced
 	traced = appendCommand(append(traced, make([]byte, entryTraceSize)...), []byte("x"), nil)
 	if err := o.open(traced); err != nil || string(o.commands[0]) != "x" {
 		t.Errorf("an entry with a trace id: %v %q", err, o.commands)
+	}
+}
+
+// Whatever bit of an entry changes, its checksum says so, but that of an entry in
+// which nothing changed.
+func TestEntryCarriesItsSum(t *testing.T) {
+	data := sealed2()
+	if !bytes.Equal(data, SealEntry(7, 1_700_000_000_000_000_000, []byte("one"), nil)) {
+		t.Error("SealEntry seals in another way than a leader")
+	}
+	e := &pb.Entry{Data: data}
+	if sum, ok := EntrySum(e); !ok || sum != binary.LittleEndian.Uint32(data) || CheckEntry(data) != nil {
+		t.Errorf("%08x %v, %v", sum, ok, CheckEntry(data))
+	}
+	for bit := range 8 * len(data) {
+		data[bit/8] ^= 1 << (bit % 8)
+		if err := CheckEntry(data); !errors.Is(err, ErrEntrySum) {
+			t.Errorf("bit %d: %v", bit, err)
+		}
+		data[bit/8] ^= 1 << (bit % 8)
+	}
+	for n := range entryHeaderSize {
+		if _, ok := EntrySum(&pb.Entry{Data: data[:n]}); ok {
+			t.Errorf("%d bytes carry a checksum", n)
+		}
+		if CheckEntry(data[:n]) == nil {
+			t.Errorf("cut off after %d bytes", n)
+		}
+	}
+	e.Type = pb.EntryConfChangeV2.Enum()
+	if _, ok := EntrySum(e); ok {
+		t.Error("a configuration change carries a checksum")
 	}
 }
 

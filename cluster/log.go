@@ -70,6 +70,10 @@ type Write struct {
 	// Entries replace whatever the log holds from Entries[0].Index on,
 	// including everything above the last of them.
 	Entries []*pb.Entry
+	// Summed says that an entry which looks as if it carried its checksum (see
+	// EntrySum) does: it was computed or checked where the entry came from, and the
+	// log may take it for its own.
+	Summed bool
 	// Install, if not nil, makes the received generation the current one: its
 	// pages, its live entries, a log that is empty and begins after the
 	// snapshot, HardState and then Entries, in one switch.

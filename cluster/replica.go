@@ -472,7 +472,7 @@ func (r *Replica[R]) Stop() {
 }
 
 func (r *Replica[R]) storageWrite(m *pb.Message) (StorageWrite, error) {
-	w := StorageWrite{Write: Write{Entries: m.GetEntries()}, responses: m.GetResponses()}
+	w := StorageWrite{Write: Write{Entries: m.GetEntries(), Summed: true}, responses: m.GetResponses()}
 	// An unchanged hard state leaves all three at 0 and must not overwrite (H3).
 	hs := &pb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
 	if !raft.IsEmptyHardState(hs) {

@@ -6,7 +6,8 @@
 //
 //   - Records come back in the order in which they were appended, and whole: a
 //     record has a checksum over its header and one over its data, and its header
-//     names the checksum of the record before.
+//     names the checksum of the record before. Data that carries its own checksum
+//     ([Record].Summed) is not summed again, but checked like all other.
 //   - After Sync, what was appended before it survives a power cut.
 //   - [Open] tells a torn tail from damage. Every record says how much of the
 //     journal was on disk when it was written. A bad record of which a later one

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,7 +105,7 @@ func (j *Journal) Read(p Position) (Record, error) {
 		return Record{}, &CorruptError{p.Segment, int64(p.Offset), f.sequence, "this is not the header of the record"}
 	}
 	r.Data = b[recordHeader:]
-	if crc32.Checksum(r.Data, castagnoli) != f.dataSum {
+	if !f.holds(r.Data) {
 		return Record{}, &CorruptError{p.Segment, int64(p.Offset), f.sequence, "the data has a wrong checksum"}
 	}
 	return r, nil
@@ -191,7 +190,7 @@ func (j *Journal) Scan(number uint64, yield func(Record, Position) error) error 
 		if err := j.readAt(b, Position{Segment: number, Offset: at + recordHeader}); err != nil {
 			return err
 		}
-		if r.Data = b; r.Kind != kindNote && crc32.Checksum(b, castagnoli) == f.dataSum {
+		if r.Data = b; r.Kind != kindNote && f.holds(b) {
 			if err := yield(r, p); err != nil {
 				return err
 			}

@@ -25,7 +25,8 @@ import (
 //	0   1  magic 0xd7
 //	1   1  kind
 //	2   1  type
-//	3   1  flags: 1 says that the group goes on with the next record
+//	3   1  flags: 1 the group goes on with the next record, 2 the data carries its
+//	       checksum: it begins with the CRC32C, little endian, of the rest of it
 //	4   4  length of the data
 //	8   8  sequence
 //	16  4  chain: the CRC at 52 of the record before
@@ -33,7 +34,7 @@ import (
 //	24  8  index
 //	32  8  term
 //	40  8  how much of the journal was on disk, as above
-//	48  4  CRC32C of the data
+//	48  4  CRC32C of the data; if it carries its checksum, that
 //	52  4  CRC32C of the bytes before
 const (
 	formatVersion = 1
@@ -44,6 +45,8 @@ const (
 	recordHeader  = 56
 	align         = 8
 	flagMore      = 1
+	flagSummed    = 2
+	summedAtLeast = 4 // bytes, of data that carries its checksum
 
 	// MaxData bounds the data of a record, in bytes: the greatest entry (32 MiB)
 	// with what is put around it.
@@ -68,6 +71,9 @@ type Record struct {
 	// More says that the record after it belongs to the same group: a group comes
 	// back whole or not at all. The last record of an Append ends its group.
 	More bool
+	// Summed says that Data begins with the CRC32C, little endian, of the rest of it.
+	// Append trusts its caller in that and computes none; whoever reads compares.
+	Summed bool
 	// Data is at most MaxData bytes. Append does not keep it; what Read returns is the
 	// caller's.
 	Data []byte
@@ -123,6 +129,7 @@ func parseHead(b []byte) (h head, wrong string) {
 // frame is a record's header besides what is in Record.
 type frame struct {
 	length           uint32
+	summed           bool
 	sequence, stable uint64
 	chain            uint32
 	dataSum, sum     uint32
@@ -140,7 +147,10 @@ func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain ui
 	be := binary.BigEndian
 	flags := byte(0)
 	if r.More {
-		flags = flagMore
+		flags |= flagMore
+	}
+	if r.Summed {
+		flags |= flagSummed
 	}
 	dst = append(dst, recordMagic, byte(r.Kind), r.Type, flags)
 	dst = be.AppendUint32(dst, uint32(len(r.Data)))
@@ -150,7 +160,7 @@ func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain ui
 	dst = be.AppendUint64(dst, r.Index)
 	dst = be.AppendUint64(dst, r.Term)
 	dst = be.AppendUint64(dst, stable)
-	dst = be.AppendUint32(dst, crc32.Checksum(r.Data, castagnoli))
+	dst = be.AppendUint32(dst, r.dataSum())
 	sum := crc32.Checksum(dst[at:], castagnoli)
 	return be.AppendUint32(dst, sum), sum
 }
@@ -163,18 +173,38 @@ func appendPadding(dst []byte, data int) []byte {
 	return dst
 }
 
+// dataSum returns the checksum of the data, computed or as the data carries it.
+func (r *Record) dataSum() uint32 {
+	if r.Summed {
+		return binary.LittleEndian.Uint32(r.Data)
+	}
+	return crc32.Checksum(r.Data, castagnoli)
+}
+
+// holds says whether data is what the record was written with.
+func (f *frame) holds(data []byte) bool {
+	if !f.summed {
+		return crc32.Checksum(data, castagnoli) == f.dataSum
+	}
+	return len(data) >= summedAtLeast && binary.LittleEndian.Uint32(data) == f.dataSum &&
+		crc32.Checksum(data[summedAtLeast:], castagnoli) == f.dataSum
+}
+
 // recordSize is how many bytes a record with so much data takes.
 func recordSize(data int) int64 { return int64(recordHeader+data+align-1) &^ (align - 1) }
 
 // parseRecord reads a record's header. ok is false if it is none.
 func parseRecord(b []byte) (r Record, f frame, ok bool) {
 	be := binary.BigEndian
-	if len(b) < recordHeader || b[0] != recordMagic || b[3]&^flagMore != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) {
+	if len(b) < recordHeader || b[0] != recordMagic || b[3]&^(flagMore|flagSummed) != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) {
 		return r, f, false
 	}
-	r = Record{Kind: Kind(b[1]), Type: b[2], More: b[3] == flagMore, Generation: be.Uint32(b[20:]), Index: be.Uint64(b[24:]), Term: be.Uint64(b[32:])}
+	r = Record{
+		Kind: Kind(b[1]), Type: b[2], More: b[3]&flagMore != 0, Summed: b[3]&flagSummed != 0,
+		Generation: be.Uint32(b[20:]), Index: be.Uint64(b[24:]), Term: be.Uint64(b[32:]),
+	}
 	f = frame{
-		length: be.Uint32(b[4:]), sequence: be.Uint64(b[8:]), chain: be.Uint32(b[16:]),
+		length: be.Uint32(b[4:]), summed: r.Summed, sequence: be.Uint64(b[8:]), chain: be.Uint32(b[16:]),
 		stable: be.Uint64(b[40:]), dataSum: be.Uint32(b[48:]), sum: be.Uint32(b[52:]),
 	}
 	return r, f, f.length <= MaxData

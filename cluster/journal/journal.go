@@ -124,6 +124,9 @@ func (j *Journal) Append(to []Position, records []Record) ([]Position, error) {
 		if len(records[i].Data) > MaxData {
 			return to, fmt.Errorf("%w, this one %d", ErrTooLarge, len(records[i].Data))
 		}
+		if records[i].Summed && len(records[i].Data) < summedAtLeast {
+			return to, fmt.Errorf("journal: data of %d bytes cannot carry its checksum: do not set Record.Summed", len(records[i].Data))
+		}
 	}
 	for len(records) > 0 {
 		n, err := j.room(records)

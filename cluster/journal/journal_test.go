@@ -2,9 +2,11 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -83,7 +85,7 @@ func (r *rig) close() {
 }
 
 func same(a, b Record) bool {
-	return a.Kind == b.Kind && a.Type == b.Type && a.Generation == b.Generation && a.Index == b.Index && a.Term == b.Term && a.More == b.More && bytes.Equal(a.Data, b.Data)
+	return a.Kind == b.Kind && a.Type == b.Type && a.Generation == b.Generation && a.Index == b.Index && a.Term == b.Term && a.More == b.More && a.Summed == b.Summed && bytes.Equal(a.Data, b.Data)
 }
 
 func record(rng *rand.Rand, most int) Record {
@@ -91,7 +93,15 @@ func record(rng *rand.Rand, most int) Record {
 	for i := range r.Data {
 		r.Data[i] = byte(rng.Uint32())
 	}
+	if r.Summed = len(r.Data) >= 4 && rng.IntN(2) == 0; r.Summed {
+		sum(r.Data)
+	}
 	return r
+}
+
+// sum makes data carry its checksum.
+func sum(data []byte) {
+	binary.LittleEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
 }
 
 func TestRecordsComeBack(t *testing.T) {
@@ -125,6 +135,9 @@ func TestRecordsComeBack(t *testing.T) {
 	}
 	if _, err := r.j.Append(nil, []Record{{Data: make([]byte, MaxData+1)}}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("too large: %v", err)
+	}
+	if _, err := r.j.Append(nil, []Record{{Summed: true, Data: make([]byte, 3)}}); err == nil {
+		t.Error("three bytes carry a checksum")
 	}
 	if got, err := r.j.Read(Position{r.at[0].Segment, r.at[0].Offset + 8, 1}); err == nil {
 		t.Errorf("read %+v where there is none", got)
@@ -431,7 +444,10 @@ func TestGolden(t *testing.T) {
 	r.append(Record{Kind: 1, Type: 2, Generation: 3, Index: 4, Term: 5, Data: []byte("hello")}, Record{Kind: 2, Generation: 3})
 	r.sync()
 	r.append(Record{Kind: 1, Generation: 3, Index: 5, Term: 5, Data: []byte("0123456789abcdef")})
-	last := r.at[2]
+	carries := []byte("....0123456789abcdef")
+	sum(carries)
+	r.append(Record{Kind: 1, Generation: 3, Index: 6, Term: 5, Summed: true, Data: carries})
+	last := r.at[3]
 	b := contents(t, fs, fs.PathJoin("j", segmentName(1)))[:int64(last.Offset)+recordSize(int(last.Length))]
 	want, err := os.ReadFile("testdata/v1.golden")
 	if err != nil {

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"slices"
 
@@ -251,7 +250,7 @@ func (s *scan) walk(r *io.SectionReader) error {
 			if err := s.readAt(r, data, s.end+recordHeader); err != nil {
 				return err
 			}
-			rec.Damaged = crc32.Checksum(data, castagnoli) != f.dataSum
+			rec.Damaged = !f.holds(data)
 			if rec.Damaged && doubt == nil {
 				d := group
 				d.bad = &CorruptError{s.number, s.end, s.next, "the data has a wrong checksum"}
