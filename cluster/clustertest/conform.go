@@ -44,7 +44,8 @@ func TestLog(t *testing.T, open func(t *testing.T) Subject) {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
 	for seed := range uint64(20) {
-		t.Run(fmt.Sprintf("Random/%d", seed), func(t *testing.T) { testRandom(t, open(t), seed) })
+		t.Run(fmt.Sprintf("Random/%d", seed), func(t *testing.T) { testRandom(t, open(t), seed, false) })
+		t.Run(fmt.Sprintf("Sealed/%d", seed), func(t *testing.T) { testRandom(t, open(t), seed, true) })
 	}
 }
 
@@ -336,8 +337,9 @@ func testReceive(t *testing.T, s Subject) {
 	reopened(t, s, m)
 }
 
-func testRandom(t *testing.T, s Subject, seed uint64) {
+func testRandom(t *testing.T, s Subject, seed uint64, sealed bool) {
 	d := NewDriver(seed, Voters)
+	d.Sealed = sealed
 	type pin struct {
 		capture cluster.Capture
 		model   *Model

@@ -21,6 +21,8 @@ type Driver struct {
 	// Large is the size that one entry in sixteen has at most; the others are
 	// small.
 	Large int
+	// Sealed makes the data of normal entries what a leader seals, and says so.
+	Sealed bool
 }
 
 // NewDriver begins with the model of a new copy.
@@ -71,8 +73,16 @@ func (d *Driver) text(size int) string {
 	return strings.Repeat(s, size/len(s)+1)[:size]
 }
 
+// data returns what a normal entry of about this size has.
+func (d *Driver) data(term uint64, size int) []byte {
+	if !d.Sealed {
+		return []byte(d.text(size))
+	}
+	return cluster.SealEntry(term, int64(d.count), []byte(d.text(size)))
+}
+
 func (d *Driver) append(l cluster.Log, done func(), at uint64) (string, error) {
-	var w cluster.Write
+	w := cluster.Write{Summed: d.Sealed}
 	term := max(d.Model.term(at-1), d.Model.Term, 1)
 	if at <= d.Model.Last {
 		term = max(term, d.Model.term(d.Model.Last)) + 1
@@ -93,7 +103,11 @@ func (d *Driver) append(l cluster.Log, done func(), at uint64) (string, error) {
 		if d.rng.IntN(8) == 0 {
 			e.Type = pb.EntryType_EntryConfChangeV2.Enum()
 		}
-		if size > 0 {
+		switch {
+		case size == 0:
+		case e.GetType() == pb.EntryNormal:
+			e.Data = d.data(term, size)
+		default:
 			e.Data = []byte(d.text(size))
 		}
 		w.Entries = append(w.Entries, e)
@@ -179,7 +193,7 @@ func (d *Driver) receive(l cluster.Log) (cluster.Receiver, *Model, error) {
 		if d.rng.IntN(2) == 0 {
 			continue
 		}
-		e := ModelEntry{Data: d.text(d.rng.IntN(300))}
+		e := ModelEntry{Data: string(d.data(1, d.rng.IntN(300)))}
 		m.Entries[i] = e
 		if err := r.Entry(i, []byte(e.Data)); err != nil {
 			return nil, nil, err
@@ -193,12 +207,12 @@ func (d *Driver) install(l cluster.Log, done func()) (string, error) {
 	if err != nil {
 		return "receive", err
 	}
-	w := cluster.Write{Install: r}
+	w := cluster.Write{Install: r, Summed: d.Sealed}
 	if d.rng.IntN(2) == 0 {
 		w.HardState = &pb.HardState{Term: new(max(d.Model.Term, m.TermBefore) + 1), Vote: new(uint64(0)), Commit: new(m.Applied)}
 	}
 	if d.rng.IntN(2) == 0 {
-		w.Entries = []*pb.Entry{{Index: new(m.Applied + 1), Term: new(m.TermBefore), Type: pb.EntryType_EntryNormal.Enum(), Data: []byte(d.text(40))}}
+		w.Entries = []*pb.Entry{{Index: new(m.Applied + 1), Term: new(m.TermBefore), Type: pb.EntryType_EntryNormal.Enum(), Data: d.data(m.TermBefore, 40)}}
 	}
 	m.Append(w)
 	d.Model = m

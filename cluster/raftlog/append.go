@@ -93,6 +93,7 @@ func (l *Log) takeLocked(w cluster.Write) (c *change, cached int64) {
 	c.generation = l.mu.generation
 	l.takeHard(w.HardState)
 	l.takeEntries(c, w.Entries)
+	c.summed = w.Summed
 	if w.Install != nil || len(w.Entries) > 0 || l.mu.votes {
 		l.writeHard(c)
 	}

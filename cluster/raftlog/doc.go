@@ -41,7 +41,9 @@
 // term (8; 0 if it came with a snapshot) and its data.
 //
 // Records of the journal: 1 is an entry, 2 a hard state, 3 an entry that was moved
-// out of a segment in which little else was needed. An entry ends what the journal
+// out of a segment in which little else was needed. Of an entry that carries its
+// checksum (cluster.EntrySum), and was appended as one that does, the journal
+// computes none. An entry ends what the journal
 // says of higher indexes in its generation. Entries from the first index on are
 // found by replay, from the floor on; a checkpoint writes where those are that it
 // leaves below the first index. So Pebble sees an entry only if it outlives the

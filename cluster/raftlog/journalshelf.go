@@ -272,9 +272,13 @@ func (w *journalWrite) add(c *change) {
 		w.records = append(w.records, journal.Record{Kind: journalHard, Generation: c.generation, Data: c.hard.encode()})
 	}
 	for _, e := range c.entries {
-		w.records = append(w.records, journal.Record{
+		r := journal.Record{
 			Kind: journalEntry, Type: uint8(e.GetType()), Generation: c.generation, Index: e.GetIndex(), Term: e.GetTerm(), Data: e.GetData(),
-		})
+		}
+		if c.summed {
+			_, r.Summed = cluster.EntrySum(e)
+		}
+		w.records = append(w.records, r)
 	}
 	for i := from; i < len(w.records)-1; i++ {
 		w.records[i].More = true

@@ -47,6 +47,7 @@ type change struct {
 	cut     cluster.Range // entries that go before the new ones are put
 	cold    bool          // entries came with a snapshot: they lie below the first index
 	entries []*pb.Entry
+	summed  bool // of entries, as cluster.Write has it
 	pages   []cluster.Page
 	dead    []cluster.Range
 
