@@ -45,6 +45,8 @@ func TestLog(t *testing.T, open func(t *testing.T) Subject) {
 	}
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprintf("Random/%d", seed), func(t *testing.T) { testRandom(t, open(t), seed, false) })
+	}
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprintf("Sealed/%d", seed), func(t *testing.T) { testRandom(t, open(t), seed, true) })
 	}
 }

@@ -99,6 +99,7 @@ func crashRun(t *testing.T, o Options, seed uint64, steps, percent int) ([]crash
 	o.FS = errorfs.Wrap(steady{r.fs}, r)
 	s := newSubject(t, o)
 	d := clustertest.NewDriver(seed, clustertest.Voters)
+	d.Sealed = seed%2 == 1
 	p := &past{models: []*clustertest.Model{d.Model.Clone()}, writes: make([]cluster.Write, 1)}
 	r.record(true)
 	for n := 1; n <= steps; n++ {
