@@ -114,10 +114,11 @@ func frames(hello []byte) [][]byte {
 	}
 	for _, length := range []uint32{41 << 20, 1 << 31, 1<<32 - 1} {
 		for kind := range uint8(12) {
-			frame := bytes.Clone(hello[:16])
+			frame := bytes.Clone(hello[:20])
 			frame[3] = kind
 			binary.LittleEndian.PutUint32(frame[4:], length)
-			binary.LittleEndian.PutUint32(frame[12:], crc32.Checksum(frame[:12], crc32.MakeTable(crc32.Castagnoli)))
+			binary.LittleEndian.PutUint32(frame[8:], length)
+			binary.LittleEndian.PutUint32(frame[16:], crc32.Checksum(frame[:16], crc32.MakeTable(crc32.Castagnoli)))
 			all = append(all, append(frame, make([]byte, 1<<16)...))
 		}
 	}

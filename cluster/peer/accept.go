@@ -144,7 +144,7 @@ func (p *peer) receiveControl(l *line) error {
 		}
 		l.heard.Store(int64(p.t.monotonic()))
 		if kind == frameControl {
-			err = p.deliver(l.conn, payload, false)
+			err = p.deliver(l.conn, payload, nil, false)
 		} else {
 			err = p.hearClock(l.conn, payload)
 		}
@@ -171,21 +171,25 @@ func (p *peer) receiveAppends(l *line) error {
 		if err != nil {
 			return ended(err, 0)
 		}
-		if err := p.deliver(l.conn, payload, true); err != nil {
+		if err := p.deliver(l.conn, payload[:l.in.covered], payload[l.in.covered:], true); err != nil {
 			return err
 		}
 	}
 }
 
-// deliver hands on the messages of a frame. Those that may not pass are dropped
-// and counted; an error condemns the connection.
-func (p *peer) deliver(c *conn, payload []byte, appends bool) error {
+// deliver hands on the messages of a frame, whose checksum was compared; bodies, of
+// entries that carry theirs, are compared here. Messages that may not pass are
+// dropped and counted; an error condemns the connection.
+func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 	b, err := p.t.realmOf(payload)
-	for err == nil && len(b) > 0 {
-		var e cluster.Envelope
-		var m *pb.Message
-		if e, m, b, err = decodeMessage(b, appends); err != nil {
-			break
+	if err != nil {
+		return err
+	}
+	d := decoder{b: b, bodies: bodies, sums: appends}
+	for len(d.b) > 0 {
+		e, m := d.message(appends)
+		if d.err != nil {
+			return d.err
 		}
 		if isAppend(m) != appends || m.GetType() == pb.MsgSnap || !p.mayPass(c, &e, m) {
 			p.t.counts.rejected.Add(1)
@@ -194,7 +198,10 @@ func (p *peer) deliver(c *conn, payload []byte, appends bool) error {
 		p.received.Add(1)
 		p.t.opts.Receiving.Receive(p.id, e, m)
 	}
-	return err
+	if len(d.bodies) > 0 {
+		return fmt.Errorf("%w: %d bytes of entries that no message has", ErrCorrupt, len(d.bodies))
+	}
+	return nil
 }
 
 // mayPass fills in the envelope and says whether the message is acceptable from

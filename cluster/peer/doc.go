@@ -4,7 +4,8 @@
 // # What it guarantees
 //
 //   - A message that arrives is the one that was sent: every frame has a
-//     checksum over its header and one over its whole payload.
+//     checksum over its header and one over its payload, but for entries that
+//     carry their own, which are compared with it.
 //   - It comes from the server it claims to come from, as far as the connection
 //     is authenticated; from the same realm; and never of a type that only a
 //     local Raft node may produce.
@@ -56,16 +57,18 @@
 //
 //	offset  size
 //	0       2     magic "Pd"
-//	2       1     framing version, 1
+//	2       1     framing version, 2
 //	3       1     type
 //	4       4     length of the payload
-//	8       4     CRC32C of the payload
-//	12      4     CRC32C of bytes 0 to 11
+//	8       4     how much of the payload the next checksum covers
+//	12      4     CRC32C of that much of the payload
+//	16      4     CRC32C of bytes 0 to 15
 //
-// The payload's checksum covers entry data too, although batches carry their own:
-// what is replicated besides batches (settlements, rare commands) has none, and a
-// bit flipped there would make replicas differ. It costs about 0.1 CPU s/GB on
-// each side.
+// The payload's checksum covers all of it, but for the data of entries in an append
+// frame that carry their own checksum, as all commands do: their lengths and
+// checksums are in what is covered, and the receiver compares each with its own. So
+// a leader sums an entry once, whatever the number of its followers. What is
+// replicated besides (configuration changes) is covered by the frame's.
 //
 // Each type has a greatest length; the whole is at most 40 MiB. Payloads above
 // 1 MiB are read in steps, so that memory follows the bytes that came, not the

@@ -28,8 +28,8 @@ const (
 )
 
 const (
-	headerLen    = 16
-	frameVersion = 1
+	headerLen    = 20
+	frameVersion = 2
 
 	// MaxFrame is the greatest payload of a frame in bytes: the greatest message
 	// (32 MiB) with what is put around it, and room.
@@ -60,12 +60,36 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 func updateChecksum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
 
-// putHeader writes a header into dst, which has headerLen bytes.
-func putHeader(dst []byte, kind byte, length int, sum uint32) {
+// extent is what a header says of the payload: its length, how much of it the
+// frame's checksum covers, and that. What lies behind carries its own checksums.
+type extent struct {
+	length, covered int
+	sum             uint32
+}
+
+// add takes in what follows. The first that carries its own checksum ends what the
+// frame's covers.
+func (x *extent) add(b []byte, carried bool) {
+	x.length += len(b)
+	if !carried {
+		x.covered += len(b)
+		x.sum = updateChecksum(x.sum, b)
+	}
+}
+
+// put writes a header into dst, which has headerLen bytes.
+func (x *extent) put(dst []byte, kind byte) {
 	dst[0], dst[1], dst[2], dst[3] = 'P', 'd', frameVersion, kind
-	binary.LittleEndian.PutUint32(dst[4:], uint32(length))
-	binary.LittleEndian.PutUint32(dst[8:], sum)
-	binary.LittleEndian.PutUint32(dst[12:], checksum(dst[:12]))
+	binary.LittleEndian.PutUint32(dst[4:], uint32(x.length))
+	binary.LittleEndian.PutUint32(dst[8:], uint32(x.covered))
+	binary.LittleEndian.PutUint32(dst[12:], x.sum)
+	binary.LittleEndian.PutUint32(dst[16:], checksum(dst[:16]))
+}
+
+// putHeader writes the header of a frame that is covered as a whole.
+func putHeader(dst []byte, kind byte, length int, sum uint32) {
+	x := extent{length, length, sum}
+	x.put(dst, kind)
 }
 
 // appendFrame appends a whole frame.
@@ -99,9 +123,12 @@ type frameReader struct {
 	buf []byte
 	// limit bounds payloads further if it is not 0.
 	limit uint32
+	// covered is how much of the last payload its frame's checksum covers: all of
+	// it, but in frameAppend.
+	covered int
 }
 
-// next reads one frame of a type in allowed. A payload that is not kept is valid
+// next reads one frame of a type in allowed, and checks what its checksum covers. A payload that is not kept is valid
 // until the next call; a kept one belongs to the caller. io.EOF, unwrapped, says
 // that the stream ended between two frames; a stream that ends within one is
 // ErrTruncated.
@@ -109,20 +136,21 @@ func (f *frameReader) next(allowed kinds, keep bool) (byte, []byte, error) {
 	if _, err := io.ReadFull(f.r, f.head[:]); err != nil {
 		return 0, nil, truncated(err, false)
 	}
-	kind, length, err := parseHeader(f.head[:], allowed)
+	kind, x, err := parseHeader(f.head[:], allowed)
 	if err != nil {
 		return 0, nil, err
 	}
-	if f.limit != 0 && length > f.limit {
+	if length := x.length; f.limit != 0 && length > int(f.limit) {
 		return 0, nil, fmt.Errorf("%w: frame type %d of %d bytes, at most %d from a stranger", ErrTooLarge, kind, length, f.limit)
 	}
-	payload, err := f.payload(int(length), keep)
+	payload, err := f.payload(x.length, keep)
 	if err != nil {
 		return 0, nil, err
 	}
-	if want, got := binary.LittleEndian.Uint32(f.head[8:]), checksum(payload); want != got {
-		return 0, nil, fmt.Errorf("%w: payload of type %d: checksum %08x, announced %08x", ErrCorrupt, kind, got, want)
+	if got := checksum(payload[:x.covered]); x.sum != got {
+		return 0, nil, fmt.Errorf("%w: payload of type %d: checksum %08x, announced %08x", ErrCorrupt, kind, got, x.sum)
 	}
+	f.covered = x.covered
 	return kind, payload, nil
 }
 
@@ -134,24 +162,27 @@ func truncated(err error, within bool) error {
 	return err
 }
 
-func parseHeader(h []byte, allowed kinds) (kind byte, length uint32, err error) {
+func parseHeader(h []byte, allowed kinds) (kind byte, x extent, err error) {
 	if h[0] != 'P' || h[1] != 'd' {
-		return 0, 0, fmt.Errorf("%w: not a frame: % x", ErrCorrupt, h[:4])
+		return 0, x, fmt.Errorf("%w: not a frame: % x", ErrCorrupt, h[:4])
 	}
-	if want, got := binary.LittleEndian.Uint32(h[12:]), checksum(h[:12]); want != got {
-		return 0, 0, fmt.Errorf("%w: header: checksum %08x, announced %08x", ErrCorrupt, got, want)
+	if want, got := binary.LittleEndian.Uint32(h[16:]), checksum(h[:16]); want != got {
+		return 0, x, fmt.Errorf("%w: header: checksum %08x, announced %08x", ErrCorrupt, got, want)
 	}
 	if h[2] != frameVersion {
-		return 0, 0, fmt.Errorf("%w: framing version %d", ErrVersion, h[2])
+		return 0, x, fmt.Errorf("%w: framing version %d", ErrVersion, h[2])
 	}
-	kind, length = h[3], binary.LittleEndian.Uint32(h[4:])
-	if kind >= frameTypes || allowed&(1<<kind) == 0 {
-		return 0, 0, fmt.Errorf("%w: frame type %d is not expected here", ErrCorrupt, kind)
+	length, covered := binary.LittleEndian.Uint32(h[4:]), binary.LittleEndian.Uint32(h[8:])
+	if kind = h[3]; kind >= frameTypes || allowed&(1<<kind) == 0 {
+		return 0, x, fmt.Errorf("%w: frame type %d is not expected here", ErrCorrupt, kind)
 	}
 	if length > maxPayload[kind] {
-		return 0, 0, fmt.Errorf("%w: frame type %d of %d bytes, at most %d", ErrTooLarge, kind, length, maxPayload[kind])
+		return 0, x, fmt.Errorf("%w: frame type %d of %d bytes, at most %d", ErrTooLarge, kind, length, maxPayload[kind])
 	}
-	return kind, length, nil
+	if covered > length || covered < length && kind != frameAppend {
+		return 0, x, fmt.Errorf("%w: frame type %d of %d bytes, %d are covered", ErrCorrupt, kind, length, covered)
+	}
+	return kind, extent{int(length), int(covered), binary.LittleEndian.Uint32(h[12:])}, nil
 }
 
 // payload reads n bytes. It never allocates more than readStep, or twice what

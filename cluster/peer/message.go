@@ -3,6 +3,7 @@ package peer
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"math"
 
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -17,10 +18,14 @@ import (
 //	the envelope's group, epoch, from, to,
 //	the fields that are there, in the order of their bits,
 //	if there are entries: their count, and for each: which fields follow, and
-//	  of these type, term, index, length of the data,
-//	the data of all entries, one after the other.
+//	  of these type, term, index, length of the data, checksum (4 bytes),
+//	the data of all entries but those with a checksum, one after the other,
+//	the data of those with one, one after the other.
 //
-// So the data are the tail, and a sender appends them by reference. Context and
+// So the data are the tail, and a sender appends them by reference. An entry has a
+// checksum here if its data carries it (cluster.EntrySum) and the frame is an append
+// frame. The frame's own checksum ends before the data of the first such entry: who
+// receives them compares each with its checksum. Context and
 // snapshot are a length and bytes. The message's own from and to are left out
 // where they equal the envelope's, as they do but for MsgTransferLeader. The
 // envelope's incarnation is the connection's.
@@ -46,6 +51,7 @@ const (
 	entryTerm
 	entryIndex
 	entryData
+	entrySum // the data carries its checksum, which is this
 	unknownEntryFields
 )
 
@@ -55,7 +61,7 @@ const maxEntries = 1 << 16
 
 // headSize is at least what appendHead will append for m.
 func headSize(m *pb.Message) int {
-	n := 128 + len(m.GetContext()) + 33*len(m.GetEntries())
+	n := 128 + len(m.GetContext()) + 37*len(m.GetEntries())
 	if m.GetSnapshot() != nil {
 		n += 10 + proto.Size(m.GetSnapshot())
 	}
@@ -71,8 +77,9 @@ func dataSize(m *pb.Message) int {
 	return n
 }
 
-// appendHead appends all of m but the data of its entries.
-func appendHead(dst []byte, e cluster.Envelope, m *pb.Message) ([]byte, error) {
+// appendHead appends all of m but the data of its entries; with the checksums that
+// these carry if sums is set.
+func appendHead(dst []byte, e cluster.Envelope, m *pb.Message, sums bool) ([]byte, error) {
 	numbers := [...]struct {
 		bit   uint64
 		value *uint64
@@ -131,12 +138,12 @@ func appendHead(dst []byte, e cluster.Envelope, m *pb.Message) ([]byte, error) {
 		dst = append(dst, b...)
 	}
 	if len(m.Entries) > 0 {
-		dst = appendEntryHeads(dst, m.Entries)
+		dst = appendEntryHeads(dst, m.Entries, sums)
 	}
 	return dst, nil
 }
 
-func appendEntryHeads(dst []byte, entries []*pb.Entry) []byte {
+func appendEntryHeads(dst []byte, entries []*pb.Entry, sums bool) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(entries)))
 	for _, e := range entries {
 		var fields byte
@@ -152,6 +159,13 @@ func appendEntryHeads(dst []byte, entries []*pb.Entry) []byte {
 		if e.Data != nil {
 			fields |= entryData
 		}
+		sum, carried := uint32(0), false
+		if sums {
+			sum, carried = cluster.EntrySum(e)
+		}
+		if carried {
+			fields |= entrySum
+		}
 		dst = append(dst, fields)
 		if e.Type != nil {
 			dst = binary.AppendUvarint(dst, uint64(*e.Type))
@@ -165,30 +179,51 @@ func appendEntryHeads(dst []byte, entries []*pb.Entry) []byte {
 		if e.Data != nil {
 			dst = binary.AppendUvarint(dst, uint64(len(e.Data)))
 		}
+		if carried {
+			dst = binary.LittleEndian.AppendUint32(dst, sum)
+		}
 	}
 	return dst
 }
 
-// appendMessage appends all of m, copying the data of its entries.
+// bodies yields the data of entries as they lie in an append frame: first those that
+// the frame's checksum covers, then those that carry their own.
+func bodies(entries []*pb.Entry) iter.Seq2[[]byte, bool] {
+	return func(yield func(data []byte, carried bool) bool) {
+		for _, want := range [...]bool{false, true} {
+			for _, e := range entries {
+				if _, carried := cluster.EntrySum(e); carried == want && !yield(e.GetData(), carried) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// appendMessage appends all of m, copying the data of its entries. The frame's
+// checksum is to cover all of it.
 func appendMessage(dst []byte, e cluster.Envelope, m *pb.Message) ([]byte, error) {
-	dst, err := appendHead(dst, e, m)
+	dst, err := appendHead(dst, e, m, false)
 	for _, entry := range m.GetEntries() {
 		dst = append(dst, entry.GetData()...)
 	}
 	return dst, err
 }
 
-// decoder reads from b. After the first error it reads zeros.
+// decoder reads from b, and from bodies the data that carries its checksum. After
+// the first error it reads zeros.
 type decoder struct {
-	b   []byte
-	err error
+	b      []byte
+	bodies []byte
+	sums   bool // entries may carry checksums: the frame is an append frame
+	err    error
 }
 
 func (d *decoder) fail(what string) {
 	if d.err == nil {
 		d.err = fmt.Errorf("%w: message: %s", ErrCorrupt, what)
 	}
-	d.b = nil
+	d.b, d.bodies = nil, nil
 }
 
 func (d *decoder) uvarint(what string) uint64 {
@@ -212,13 +247,16 @@ func (d *decoder) byte(what string) byte {
 }
 
 // bytes returns the next n bytes, aliasing b, never nil.
-func (d *decoder) bytes(n uint64, what string) []byte {
-	if n > uint64(len(d.b)) {
+func (d *decoder) bytes(n uint64, what string) []byte { return d.cut(&d.b, n, what) }
+
+// cut returns the next n bytes of b, or of bodies.
+func (d *decoder) cut(from *[]byte, n uint64, what string) []byte {
+	if n > uint64(len(*from)) {
 		d.fail(what)
 		return []byte{}
 	}
-	v := d.b[:n:n]
-	d.b = d.b[n:]
+	v := (*from)[:n:n]
+	*from = (*from)[n:]
 	return v
 }
 
@@ -241,10 +279,17 @@ type receivedEntry struct {
 	term, index uint64
 }
 
-// decodeMessage reads one message and returns what follows it. If alias, the
-// message shares b, else it is a copy. The envelope has no incarnation yet.
+// decodeMessage reads one message that its frame's checksum covers, and returns what
+// follows it. If alias, the message shares b, else it is a copy. The envelope has no
+// incarnation yet.
 func decodeMessage(b []byte, alias bool) (e cluster.Envelope, m *pb.Message, rest []byte, err error) {
 	d := &decoder{b: b}
+	e, m = d.message(alias)
+	return e, m, d.b, d.err
+}
+
+// message reads one message.
+func (d *decoder) message(alias bool) (e cluster.Envelope, m *pb.Message) {
 	r := &received{}
 	m = &r.message
 	fields := d.uvarint("fields")
@@ -280,7 +325,7 @@ func decodeMessage(b []byte, alias bool) (e cluster.Envelope, m *pb.Message, res
 	if fields&hasEntries != 0 {
 		m.Entries = d.entries(alias)
 	}
-	return e, m, d.b, d.err
+	return e, m
 }
 
 // own returns b itself or a copy, which is not nil.
@@ -326,7 +371,7 @@ func (d *decoder) entries(alias bool) []*pb.Entry {
 	}
 	room := make([]receivedEntry, count)
 	entries := make([]*pb.Entry, count)
-	lengths := make([]uint64, 0, 64)
+	datas := make([]entryBody, 0, 64)
 	for i := range room {
 		r := &room[i]
 		e := &r.entry
@@ -351,21 +396,59 @@ func (d *decoder) entries(alias bool) []*pb.Entry {
 			r.index = d.uvarint("entry index")
 			e.Index = &r.index
 		}
-		length := uint64(math.MaxUint64) // no data
-		if fields&entryData != 0 {
-			if length = d.uvarint("length of data"); length > MaxFrame {
-				d.fail("length of data")
-			}
-		}
-		lengths = append(lengths, length)
+		datas = append(datas, d.entryBody(fields))
 	}
-	for i, n := range lengths {
-		if n != math.MaxUint64 && d.err == nil {
-			entries[i].Data = own(d.bytes(n, "data"), alias)
+	for i := range datas {
+		if datas[i].there && d.err == nil {
+			d.data(entries[i], &datas[i], alias)
 		}
 	}
 	if d.err != nil {
 		return nil
 	}
 	return entries
+}
+
+// entryBody is what a message says of the data of an entry.
+type entryBody struct {
+	there, carried bool
+	length         uint64
+	sum            uint32
+}
+
+func (d *decoder) entryBody(fields byte) (b entryBody) {
+	if b.there = fields&entryData != 0; b.there {
+		if b.length = d.uvarint("length of data"); b.length > MaxFrame {
+			d.fail("length of data")
+		}
+	}
+	if b.carried = fields&entrySum != 0; !b.carried {
+		return b
+	}
+	if !b.there || !d.sums {
+		d.fail("a checksum of an entry has no place here")
+	}
+	if sum := d.bytes(4, "checksum of an entry"); d.err == nil {
+		b.sum = binary.LittleEndian.Uint32(sum)
+	}
+	return b
+}
+
+// data reads the data of an entry. What carries its checksum is compared with it,
+// and nobody behind it does that again before it is read from a disk: so nothing may
+// pass that only looks as if it carried one.
+func (d *decoder) data(e *pb.Entry, b *entryBody, alias bool) {
+	if !b.carried {
+		e.Data = own(d.bytes(b.length, "data"), alias)
+		if _, looks := cluster.EntrySum(e); looks && d.sums {
+			d.fail("an entry carries a checksum that is not announced")
+		}
+		return
+	}
+	data := d.cut(&d.bodies, b.length, "data")
+	if err := cluster.CheckEntry(data); d.err == nil && (err != nil || binary.LittleEndian.Uint32(data) != b.sum) {
+		d.fail(fmt.Sprintf("entry %d of term %d has a wrong checksum, announced was %08x", e.GetIndex(), e.GetTerm(), b.sum))
+		return
+	}
+	e.Data = own(data, alias)
 }

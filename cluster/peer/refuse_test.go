@@ -458,8 +458,8 @@ func TestConnectionsAreCapped(t *testing.T) {
 
 func TestHeaderLayout(t *testing.T) {
 	f := appendFrame(nil, frameControl, []byte("payload"))
-	want := "Pd\x01\x03\x07\x00\x00\x00"
-	if string(f[:8]) != want || binary.LittleEndian.Uint32(f[8:]) != checksum([]byte("payload")) {
+	want := "Pd\x02\x03\x07\x00\x00\x00\x07\x00\x00\x00"
+	if string(f[:12]) != want || binary.LittleEndian.Uint32(f[12:]) != checksum([]byte("payload")) || len(f) != headerLen+7 {
 		t.Fatalf("frame % x", f)
 	}
 }

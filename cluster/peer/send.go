@@ -118,18 +118,16 @@ func (p *peer) sendAppend(e cluster.Envelope, m *pb.Message) bool {
 	if frame == nil {
 		return ok
 	}
-	frame, sum, length, err := p.beginAppend(frame, e, m)
+	frame, x, err := p.beginAppend(frame, e, m)
 	if err != nil {
 		p.appends.leave(nil)
 		return false
 	}
-	for _, entry := range m.GetEntries() {
-		data := entry.GetData()
+	for data, carried := range bodies(m.GetEntries()) {
 		frame = append(frame, data...)
-		sum = updateChecksum(sum, data)
-		length += len(data)
+		x.add(data, carried)
 	}
-	putHeader(frame, frameAppend, length, sum)
+	x.put(frame, frameAppend)
 	p.appends.frame = frame // the gate is ours
 	if p.appends.try(frame, p.appends.waiting) {
 		p.sent.Add(1)
@@ -137,18 +135,18 @@ func (p *peer) sendAppend(e cluster.Envelope, m *pb.Message) bool {
 	return true
 }
 
-// beginAppend appends a frame of one message up to the data of its entries. sum
-// and length are of the payload so far; the header is left to be put.
-func (p *peer) beginAppend(dst []byte, e cluster.Envelope, m *pb.Message) (frame []byte, sum uint32, length int, err error) {
+// beginAppend appends a frame of one message up to the data of its entries. x is of
+// the payload so far; the header is left to be put.
+func (p *peer) beginAppend(dst []byte, e cluster.Envelope, m *pb.Message) (frame []byte, x extent, err error) {
 	start := len(dst)
 	realm := p.t.opts.Realm()
 	dst = append(dst, make([]byte, headerLen)...)
 	dst = append(dst, realm[:]...)
-	if dst, err = appendHead(dst, e, m); err != nil {
-		return dst, 0, 0, err
+	if dst, err = appendHead(dst, e, m, true); err != nil {
+		return dst, x, err
 	}
-	payload := dst[start+headerLen:]
-	return dst, checksum(payload), len(payload), nil
+	x.add(dst[start+headerLen:], false)
+	return dst, x, nil
 }
 
 func (p *peer) writeClock(l *line) error {
@@ -284,21 +282,20 @@ func (w *appendWriter) write(items []appendItem) error {
 // add makes a frame of one message.
 func (w *appendWriter) add(it *appendItem) error {
 	start := len(w.heads)
-	heads, sum, length, err := w.p.beginAppend(w.heads, it.envelope, it.message)
+	heads, x, err := w.p.beginAppend(w.heads, it.envelope, it.message)
 	if err != nil {
 		return err
 	}
 	w.heads = heads
 	head := heads[start:len(heads):len(heads)]
 	w.parts = append(w.parts, head)
-	for _, e := range it.message.GetEntries() {
-		if data := e.GetData(); len(data) > 0 {
-			sum = updateChecksum(sum, data)
-			length += len(data)
+	for data, carried := range bodies(it.message.GetEntries()) {
+		if len(data) > 0 {
+			x.add(data, carried)
 			w.parts = append(w.parts, data)
 		}
 	}
-	putHeader(head, frameAppend, length, sum)
+	x.put(head, frameAppend)
 	return nil
 }
 
