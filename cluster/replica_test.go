@@ -82,3 +82,27 @@ func TestACrashRightAfterACheckpointIsRecovered(t *testing.T) {
 		a.perform()
 	}
 }
+
+// What a replica gives its log carries its checksum, and the log is told so.
+func TestEntriesAreSealedWithTheirSum(t *testing.T) {
+	a := newAlone(t, clustertest.NewMemLog(clustertest.Async, 1, []uint64{1}))
+	a.advance(time.Second) // campaigns
+	a.perform()
+	for _, n := range []int{1, 100, 70 << 10, 200 << 10} {
+		a.Propose(cluster.Proposal[string]{Command: make([]byte, n), Body: []byte("body")})
+		a.Propose(cluster.Proposal[string]{Command: []byte("another")})
+	}
+	a.advance(0)
+	sealed := 0
+	for _, w := range a.eff.Writes {
+		for _, e := range w.Write.Entries {
+			if _, ok := cluster.EntrySum(e); !ok || !w.Write.Summed || cluster.CheckEntry(e.GetData()) != nil {
+				t.Errorf("entry %d of %d bytes: looks sealed %v, said so %v, %v", e.GetIndex(), len(e.GetData()), ok, w.Write.Summed, cluster.CheckEntry(e.GetData()))
+			}
+			sealed++
+		}
+	}
+	if sealed < 4 {
+		t.Errorf("%d entries", sealed)
+	}
+}

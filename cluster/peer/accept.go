@@ -186,10 +186,10 @@ func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 		return err
 	}
 	d := decoder{b: b, bodies: bodies, sums: appends}
-	for len(d.b) > 0 {
+	for d.end(); d.err == nil && len(d.b) > 0; {
 		e, m := d.message(appends)
-		if d.err != nil {
-			return d.err
+		if d.end(); d.err != nil {
+			break
 		}
 		if isAppend(m) != appends || m.GetType() == pb.MsgSnap || !p.mayPass(c, &e, m) {
 			p.t.counts.rejected.Add(1)
@@ -198,10 +198,7 @@ func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 		p.received.Add(1)
 		p.t.opts.Receiving.Receive(p.id, e, m)
 	}
-	if len(d.bodies) > 0 {
-		return fmt.Errorf("%w: %d bytes of entries that no message has", ErrCorrupt, len(d.bodies))
-	}
-	return nil
+	return d.err
 }
 
 // mayPass fills in the envelope and says whether the message is acceptable from

@@ -30,7 +30,7 @@ func BenchmarkAppends(b *testing.B) {
 					}
 				})
 				_ = y
-				e, m := entries(5, 1, 2, 1, make([]byte, size))
+				e, m := entries(5, 1, 2, 1, cluster.SealEntry(1, 1, make([]byte, size)))
 				b.SetBytes(int64(size))
 				b.ReportAllocs()
 				for b.Loop() {

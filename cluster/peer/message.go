@@ -328,6 +328,13 @@ func (d *decoder) message(alias bool) (e cluster.Envelope, m *pb.Message) {
 	return e, m
 }
 
+// end fails if no message is left and bodies are.
+func (d *decoder) end() {
+	if len(d.b) == 0 && len(d.bodies) > 0 {
+		d.fail(fmt.Sprintf("%d bytes of entries that no message has", len(d.bodies)))
+	}
+}
+
 // own returns b itself or a copy, which is not nil.
 func own(b []byte, alias bool) []byte {
 	if alias {
