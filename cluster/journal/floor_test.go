@@ -130,7 +130,7 @@ func TestAhead(t *testing.T) {
 		t.Errorf("the file has %d bytes, the last record is at %d", size(), end)
 	}
 	large := record(rng, 100)
-	large.Data = make([]byte, 300<<10)
+	large.Data, large.Summed = make([]byte, 300<<10), false
 	r.append(large)
 	if end := int64(r.at[len(r.at)-1].Offset) + recordHeader + 300<<10; size() > end+align {
 		t.Errorf("the file has %d bytes behind a large record that ends at %d", size(), end)
