@@ -155,6 +155,51 @@ func TestNewerVoteIsKept(t *testing.T) {
 	}
 }
 
+// What an entry had overwritten does not come back when the entry was moved and
+// its first record is gone.
+func TestMovedEntryOverwrites(t *testing.T) {
+	r := newJournalRig(t, Sync)
+	r.engine.journal.thrift.part = 1
+	put := func(term uint64, from, to uint64) {
+		var entries []*pb.Entry
+		for i := from; i <= to; i++ {
+			entries = append(entries, data(i, term, fmt.Sprint(i, " of term ", term)))
+		}
+		h := &pb.HardState{Term: new(term), Vote: new(uint64(0)), Commit: new(uint64(0))}
+		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func() {})
+		r.quiet.drain()
+	}
+	put(1, 1, 9)
+	r.flow(40)
+	put(2, 4, 5)
+	second := r.engine.journal.journal.Current()
+	r.flow(40)
+	put(2, 6, 6)
+	if err := r.engine.journal.relocate(second, false); err != nil {
+		t.Fatal(err)
+	}
+	r.flow(40)
+	if full := r.engine.journal.journal.Full(); slices.Contains(full, second) {
+		t.Fatalf("segment %d was not released: %v", second, full)
+	}
+	for range 2 {
+		r.reopen()
+		last, err := r.quiet.LastIndex()
+		if err != nil || last != 6 {
+			t.Fatalf("the log ends with %d (%v)", last, err)
+		}
+		for i := uint64(1); i <= 6; i++ {
+			term := uint64(1)
+			if i >= 4 {
+				term = 2
+			}
+			if got, err := r.quiet.Command(i); err != nil || string(got) != fmt.Sprint(i, " of term ", term) {
+				t.Errorf("entry %d is %q (%v)", i, got, err)
+			}
+		}
+	}
+}
+
 // A segment is not released while a write may lie in it that is not in the account
 // yet.
 func TestReleaseWaitsForWrites(t *testing.T) {

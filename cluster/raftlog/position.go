@@ -83,25 +83,40 @@ func (s *journalShelf) place(generation uint32, index uint64, p placed) {
 }
 
 // placeMoved notes, on replay, that an entry is elsewhere now. Its former record
-// may be gone.
+// may be gone, and with it what it ended: entries from there on of lower terms.
 func (s *journalShelf) placeMoved(generation uint32, index uint64, p placed) {
 	h := s.where.hot[generation]
 	if h == nil {
 		h = &hotEnd{base: index}
 		s.where.hot[generation] = h
 	}
-	if was := h.find(index); was == nil {
+	was := h.find(index)
+	switch {
+	case was == nil:
 		h.loosen(index, p)
-	} else if was.term == p.term {
+	case was.term > p.term: // it had been overwritten when it was moved
+	default:
 		*was = p
-	} // Else it had been overwritten when it was moved.
+		keep := index - h.base + 1
+		for keep < uint64(len(h.entries)) && h.entries[keep].term >= p.term {
+			keep++
+		}
+		for i := keep; i < uint64(len(h.entries)); i++ {
+			if e := h.entries[i]; e.term >= p.term {
+				h.loosen(h.base+i, e) // what is before it was moved, too
+			}
+		}
+		h.entries = h.entries[:keep]
+	}
 }
 
 func (h *hotEnd) loosen(index uint64, p placed) {
 	if h.loose == nil {
 		h.loose = map[uint64]placed{}
 	}
-	h.loose[index] = p
+	if h.loose[index].term <= p.term {
+		h.loose[index] = p
+	}
 	h.highest = max(h.highest, index)
 }
 
