@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"testing"
 
@@ -117,19 +118,23 @@ func benchmarkClient(b *testing.B) *client.Client {
 // BenchmarkPublishAsync is the rate of unwaited publishing, with the cost of the
 // server in it.
 func BenchmarkPublishAsync(b *testing.B) {
-	p, err := benchmarkClient(b).Publisher(b.Context(), "flights")
-	if err != nil {
-		b.Fatal(err)
-	}
-	m := &message.Message{Body: make([]byte, 128)}
-	ctx := context.Background()
-	b.SetBytes(128)
-	b.ReportAllocs()
-	for b.Loop() {
-		p.PublishAsync(ctx, m)
-	}
-	if err := p.Flush(ctx); err != nil {
-		b.Fatal(err)
+	for _, size := range []int{128, 16 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			p, err := benchmarkClient(b).Publisher(b.Context(), "flights")
+			if err != nil {
+				b.Fatal(err)
+			}
+			m := &message.Message{Body: make([]byte, size)}
+			ctx := context.Background()
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				p.PublishAsync(ctx, m)
+			}
+			if err := p.Flush(ctx); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
 

@@ -70,6 +70,7 @@ func durabilityOf(d perdurepb.Durability) Durability {
 // after done is closed.
 type batch struct {
 	data     []byte // encoded; nil while messages are still added
+	memory   []byte // that data is a part of, to be used again; nil if it is not
 	count    int
 	born     time.Time // when its first message was published
 	sent     bool      // to some stream, under its present number: it may be stored

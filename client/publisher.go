@@ -193,7 +193,7 @@ func (p *Publisher) encodeBatch(ms []*message.Message) (*batch, error) {
 		}
 	}
 	b := newBatch()
-	b.data = builder.AppendTo(nil, p.encoding())
+	b.data, _ = builder.Finish(p.encoding(), nil)
 	b.count = len(ms)
 	return b, nil
 }
@@ -316,13 +316,13 @@ func (p *Publisher) seal() bool {
 	if !p.mu.win.room(p.mu.open.Size()) {
 		return false
 	}
-	var buffer []byte
+	var next []byte
 	if n := len(p.mu.buffers); n > 0 {
-		buffer, p.mu.buffers = p.mu.buffers[n-1], p.mu.buffers[:n-1]
+		next, p.mu.buffers = p.mu.buffers[n-1], p.mu.buffers[:n-1]
 	}
 	b := p.mu.opening
 	b.count = p.mu.open.Len()
-	b.data = p.mu.open.AppendTo(buffer, p.encoding())
+	b.data, b.memory = p.mu.open.Finish(p.encoding(), next)
 	p.mu.win.push(b)
 	p.dropOpen()
 	return true
@@ -341,10 +341,10 @@ func (p *Publisher) dropOpen() {
 // recycle takes the buffer of a batch that was confirmed by the only stream it
 // was handed to. The server has read all of it then, so nobody reads it here.
 func (p *Publisher) recycle(b *batch) {
-	if b.handed == 1 && cap(b.data) <= keptBuffer && len(p.mu.buffers) <= p.cfg.windowBatches {
-		p.mu.buffers = append(p.mu.buffers, b.data[:0])
+	if n := cap(b.memory); b.handed == 1 && n > 0 && n <= keptBuffer && len(p.mu.buffers) <= p.cfg.windowBatches {
+		p.mu.buffers = append(p.mu.buffers, b.memory)
 	}
-	b.data = nil
+	b.data, b.memory = nil, nil
 }
 
 // waitForSpace waits, without the lock, until something has changed.

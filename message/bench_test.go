@@ -52,6 +52,37 @@ func BenchmarkBuildOpaque128(b *testing.B) {
 	perMessage(b, n)
 }
 
+// BenchmarkBuildLarge builds batches as publishers do, with AppendTo and with
+// Finish.
+func BenchmarkBuildLarge(b *testing.B) {
+	const n = 4
+	m := &Message{Body: make([]byte, 16<<10)}
+	add := func(builder *Builder) {
+		for range n {
+			if err := builder.Add(m); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	var builder Builder
+	var memory []byte
+	b.Run("AppendTo", func(b *testing.B) {
+		for b.Loop() {
+			builder.Reset()
+			add(&builder)
+			memory = builder.AppendTo(memory[:0], Options{})
+		}
+		perMessage(b, n)
+	})
+	b.Run("Finish", func(b *testing.B) {
+		for b.Loop() {
+			add(&builder)
+			_, memory = builder.Finish(Options{}, memory)
+		}
+		perMessage(b, n)
+	})
+}
+
 func BenchmarkBuildFields(b *testing.B) {
 	const n = 500
 	m := order(1)

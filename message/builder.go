@@ -20,10 +20,15 @@ type Options struct {
 //
 //  1. bodyEnds and partEnds have one ascending entry for each message;
 //  2. names, numbers and nameBytes agree;
-//  3. a failed Add changes nothing.
+//  3. a failed Add changes nothing;
+//  4. bodies begin at memory[at], if there are any.
 type Builder struct {
 	maxMessage int // 0 is MaxMessageSize
 	bodies     []byte
+	memory     []byte // in which the bodies are
+	at         int
+	front      int // room for a head, in memory yet to be made; 0 is minFront
+	usual      int // bytes of bodies that the batch before had
 	parts      []byte
 	bodyEnds   []uint32
 	partEnds   []uint32
@@ -46,7 +51,8 @@ func (b *Builder) SetMaxMessageSize(n int) { b.maxMessage = min(n, HardMaxMessag
 
 // Reset empties the builder and keeps its buffers.
 func (b *Builder) Reset() {
-	b.bodies, b.parts = b.bodies[:0], b.parts[:0]
+	b.lay(b.memory)
+	b.parts = b.parts[:0]
 	b.bodyEnds, b.partEnds = b.bodyEnds[:0], b.partEnds[:0]
 	b.forgetNames(0, 0)
 	b.deadline, b.control = 0, false
@@ -94,7 +100,7 @@ func (b *Builder) Add(m *Message) error {
 		b.deadline = int64(m.TTL)
 	}
 	b.control = b.control || m.hasControl()
-	b.finish(m.Body)
+	b.place(m.Body)
 	return nil
 }
 
@@ -106,11 +112,14 @@ func (b *Builder) AddBody(body []byte) error {
 	if n := len(b.bodyEnds); n > 0 && (n >= MaxBatchMessages || b.Size()+len(body)+8 > MaxBatchSize) {
 		return fmt.Errorf("%w: it has %d messages and %d bytes", ErrFull, n, b.Size())
 	}
-	b.finish(body)
+	b.place(body)
 	return nil
 }
 
-func (b *Builder) finish(body []byte) {
+func (b *Builder) place(body []byte) {
+	if len(body) > cap(b.bodies)-len(b.bodies) {
+		b.growBodies(len(body))
+	}
 	b.bodies = append(b.bodies, body...)
 	b.bodyEnds = append(b.bodyEnds, uint32(len(b.bodies)))
 	b.partEnds = append(b.partEnds, uint32(len(b.parts)))
@@ -122,13 +131,7 @@ func (b *Builder) AppendTo(dst []byte, opts Options) []byte {
 	if len(b.bodyEnds) == 0 {
 		return dst
 	}
-	h := BatchHeader{Count: len(b.bodyEnds), BodyRawLen: len(b.bodies), EarliestDeadline: b.deadline}
-	if len(b.parts) > 0 {
-		h.Flags |= FlagParts
-	}
-	if b.control {
-		h.Flags |= FlagControl
-	}
+	h := b.header()
 	at := len(dst)
 	dst = grow(dst, b.Size())
 	dst = dst[:at+HeaderSize]
@@ -148,6 +151,18 @@ func (b *Builder) AppendTo(dst []byte, opts Options) []byte {
 	h.BodyCRC = crc32.Checksum(dst[bodyAt:], castagnoli)
 	h.put(dst[at:])
 	return dst
+}
+
+// header returns what is known of the header before the sections are stored.
+func (b *Builder) header() BatchHeader {
+	h := BatchHeader{Count: len(b.bodyEnds), BodyRawLen: len(b.bodies), EarliestDeadline: b.deadline}
+	if len(b.parts) > 0 {
+		h.Flags |= FlagParts
+	}
+	if b.control {
+		h.Flags |= FlagControl
+	}
+	return h
 }
 
 // appendHead appends directory, dictionary and parts.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
@@ -161,7 +162,7 @@ func (s *Server) listen(core []CoreServer) error {
 		s.setCorePeers(core)
 	}
 	s.grpc = grpc.NewServer(
-		grpc.ForceServerCodecV2(perdurepb.Codec()),
+		grpc.ForceServerCodecV2(perdurepb.Codec()), experimental.BufferPool(perdurepb.Pool()),
 		grpc.MaxRecvMsgSize(maxReceive), grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectionTimeout), grpc.MaxHeaderListSize(maxHeaderList),

@@ -3,6 +3,7 @@ package perdurepb
 import (
 	"fmt"
 
+	"github.com/bytedance/gopkg/lang/dirtmake"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -77,21 +78,32 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	case *PublishRequest:
 		// A frame of usual size comes in several pieces, so one copy is needed
 		// to make a batch contiguous. It is this one.
-		b := data.Materialize()
+		b := join(data)
 		if m.decode(b) {
 			return nil
 		}
 		return unmarshal(b, m)
 	case *SubscribeResponse:
-		b := data.Materialize()
+		b := join(data)
 		if m.decode(b) {
 			return nil
 		}
 		return unmarshal(b, m)
 	}
-	b := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	b := data.MaterializeToBuffer(pool)
 	defer b.Free()
 	return unmarshal(b.ReadOnlyData(), m)
+}
+
+// join copies data into one buffer that belongs to the caller.
+func join(data mem.BufferSlice) []byte {
+	n := data.Len()
+	if n == 0 {
+		return nil
+	}
+	b := dirtmake.Bytes(n, n) // not cleared: all of it is written
+	data.CopyTo(b)
+	return b
 }
 
 func unmarshal(b []byte, m proto.Message) error {
