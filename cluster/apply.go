@@ -35,7 +35,7 @@ func (r *Replica[R]) seal(now Now) {
 // held is what is sealed and not yet with Raft.
 type held struct {
 	entries []sealed
-	data    [][]byte // of entries, in buf
+	data    [][]byte // of entries, in buf or in the memory of a proposal
 	bytes   int
 	buf     []byte
 	message pb.Message // scratch, as is offered
@@ -70,6 +70,10 @@ func (r *Replica[R]) give() bool {
 			return false
 		}
 		for _, s := range h.entries[:n] {
+			if s.release != nil {
+				s.release()
+				s.release = nil
+			}
 			r.sealed.push(s)
 			r.uncommitted += s.bytes
 			h.bytes -= s.bytes
@@ -93,6 +97,12 @@ func (r *Replica[R]) sealNext(now Now) bool {
 	if n == 0 && len(r.commands) == 0 {
 		return false
 	}
+	proposals := r.queue.all()[r.inEntries : r.inEntries+n]
+	r.inEntries += n
+	if n == 1 && len(r.commands) == 0 && len(proposals[0].Memory) >= size {
+		r.sealInPlace(&proposals[0], size, now)
+		return true
+	}
 	for _, c := range r.commands {
 		size += commandHeader + len(c)
 	}
@@ -105,16 +115,36 @@ func (r *Replica[R]) sealNext(now Now) bool {
 	for _, c := range r.commands {
 		data = appendCommand(data, c, nil)
 	}
-	for _, p := range r.queue.all()[r.inEntries : r.inEntries+n] {
-		data = appendCommand(data, p.Command, p.Body)
+	for i := range proposals {
+		data = appendCommand(data, proposals[i].Command, proposals[i].Body)
+		proposals[i].giveBack()
 	}
-	r.inEntries += n
 	h.buf, data = data, data[start:len(data):len(data)]
 	sealEntry(data) // while the bytes are hot
-	h.entries = append(h.entries, sealed{proposals: n, internal: len(r.commands), bytes: len(data)})
-	h.data = append(h.data, data)
-	h.bytes += len(data)
+	h.hold(data, sealed{proposals: n, internal: len(r.commands), bytes: len(data)})
 	return true
+}
+
+// EntryFront is what an entry of one command has before it.
+const EntryFront = entryHeaderSize + commandHeader
+
+// sealInPlace makes an entry of size bytes in the memory that ends with the
+// body of p. Nobody but Raft, which copies it, gets to see that memory; it is
+// released when Raft has.
+func (r *Replica[R]) sealInPlace(p *Proposal[R], size int, now Now) {
+	data := p.Memory[len(p.Memory)-size:]
+	head := beginEntry(data[:0], r.term, r.nextStamp(now))
+	head = binary.LittleEndian.AppendUint32(head, uint32(p.size()))
+	copy(data[len(head):], p.Command)
+	sealEntry(data)
+	r.held.hold(data, sealed{proposals: 1, bytes: size, release: p.Release})
+	p.Release = nil
+	p.giveBack()
+}
+
+func (h *held) hold(data []byte, s sealed) {
+	h.entries, h.data = append(h.entries, s), append(h.data, data)
+	h.bytes += len(data)
 }
 
 // take says how many proposals go into the next entry, and its size so far.

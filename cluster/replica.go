@@ -12,8 +12,15 @@ import (
 type Proposal[R any] struct {
 	// Command is what to replicate, followed by Body, which saves a caller that
 	// was given a part of it to copy that. Both belong to the replica until Done
-	// has run.
+	// has run, or Release.
 	Command, Body []byte
+	// Memory, if not nil, ends with Body. What is before it may be overwritten: if
+	// that is EntryFront bytes and the length of Command, or more, an entry can be
+	// made around Body without copying it.
+	Memory []byte
+	// Release, if not nil, runs at most once, on the group's loop and before Done,
+	// when the replica does not need Body and Memory any more. It must not block.
+	Release func()
 	// Term, if not 0, is the term in which the command was decided. The command
 	// is refused in any other: no zombie leader acts.
 	Term uint64
@@ -21,6 +28,14 @@ type Proposal[R any] struct {
 	// error is ErrNotLeader or ErrStopped when nothing happened, and
 	// ErrUnknownOutcome when the command may yet be carried out.
 	Done func(R, error)
+}
+
+// giveBack ends the use of Body.
+func (p *Proposal[R]) giveBack() {
+	if p.Release != nil {
+		p.Release()
+	}
+	p.Body, p.Memory, p.Release = nil, nil, nil
 }
 
 func (p *Proposal[R]) size() int { return len(p.Command) + len(p.Body) }
@@ -112,6 +127,7 @@ type sealed struct {
 	proposals int
 	internal  int // commands of the machine's own, first in the entry
 	bytes     int
+	release   func() // of the proposal in whose memory it is; nil else, and once Raft has it
 }
 
 // NewReplica returns a replica on log, with the state of the log's last

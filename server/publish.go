@@ -33,8 +33,9 @@ type publishStream struct {
 	unsure  atomic.Int64 // batches that were proposed and came to nothing known
 	pulse   *pulse
 
-	view  *catalog.View // that limit is from; the receiver's
-	limit int           // bytes of one message
+	frame perdurepb.PublishFrame // the receiver's, used again
+	view  *catalog.View          // that limit is from; the receiver's
+	limit int                    // bytes of one message
 
 	response perdurepb.PublishResponse // the sender's, used again
 	outcomes []perdurepb.PublishOutcome
@@ -172,7 +173,7 @@ func (p *publishStream) close() {
 // receive proposes what the client sends, and returns why the stream ends.
 func (p *publishStream) receive(ctx context.Context) error {
 	for {
-		m, err := p.stream.Recv()
+		err := p.stream.RecvMsg(&p.frame)
 		if errors.Is(err, io.EOF) {
 			// The client has said everything: it gets its answers.
 			return p.pulse.settled(ctx, p.window)
@@ -181,25 +182,30 @@ func (p *publishStream) receive(ctx context.Context) error {
 			return receiveFault(err)
 		}
 		p.pulse.beat()
-		if err := p.take(ctx, m); err != nil {
+		if err := p.take(ctx, &p.frame); err != nil {
 			return err
 		}
 	}
 }
 
-func (p *publishStream) take(ctx context.Context, m *perdurepb.PublishRequest) error {
+func (p *publishStream) take(ctx context.Context, m *perdurepb.PublishFrame) error {
 	switch {
 	case m.GetOpen() != nil:
 		return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "this publish stream is open already")
 	case len(m.GetBatch()) > 0:
-		return p.propose(ctx, m.GetSequence(), m.GetAttempt(), m.GetBatch())
+		return p.propose(ctx, m)
 	case m.GetHeartbeat():
 		return nil
 	}
 	return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "a frame without batch (sequence %d) is none; send a heartbeat to say nothing", m.GetSequence())
 }
 
-func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt uint32, batch []byte) error {
+// This does not compile if entries cannot be made in the memory of frames.
+const _ = uint(perdurepb.BatchFront - cluster.EntryFront - store.PublishHeaderLen)
+
+func (p *publishStream) propose(ctx context.Context, m *perdurepb.PublishFrame) error {
+	sequence, attempt, batch := m.GetSequence(), m.GetAttempt(), m.GetBatch()
+	memory, release := m.Take()
 	refused := p.check(sequence, batch)
 	if refused != nil {
 		if p.session == 0 {
@@ -207,11 +213,11 @@ func (p *publishStream) propose(ctx context.Context, sequence uint64, attempt ui
 		}
 		// The attempt must be closed in the log, after the batches before it: an
 		// empty batch does that on every replica.
-		batch = nil
+		batch, memory, release = nil, nil, nil
 	}
 	t := p.target
 	head := store.AppendPublishHeader(make([]byte, 0, store.PublishHeaderLen), t.store.ID, p.session, attempt, sequence)
-	proposal := cluster.Proposal[store.Result]{Command: head, Body: batch}
+	proposal := cluster.Proposal[store.Result]{Command: head, Body: batch, Memory: memory, Release: release}
 	if err := p.pulse.owe(ctx, p.window); err != nil {
 		return err
 	}

@@ -220,7 +220,9 @@ func (n *node) proposeIn(term uint64, command []byte, done func(store.Result, er
 	t.proposed++
 	life := n.life
 	n.post(func(in *inbox) {
-		in.proposals = append(in.proposals, cluster.Proposal[store.Result]{Command: command, Term: term, Done: func(r store.Result, err error) {
+		p := lend(command)
+		p.Term = term
+		p.Done = func(r store.Result, err error) {
 			if !n.up || n.life != life {
 				return // it crashed in the middle of a turn: nobody hears of it
 			}
@@ -229,6 +231,25 @@ func (n *node) proposeIn(term uint64, command []byte, done func(store.Result, er
 				n.w.checkTally(t)
 			}
 			done(r, err)
-		}})
+		}
+		in.proposals = append(in.proposals, p)
 	})
+}
+
+// lend proposes two commands of three in memory that is written over as soon as
+// it is released; one of these has room for an entry before it.
+func lend(command []byte) cluster.Proposal[store.Result] {
+	front := 0
+	switch len(command) % 3 {
+	case 0:
+		return cluster.Proposal[store.Result]{Command: command}
+	case 1:
+		front = cluster.EntryFront
+	}
+	memory := append(make([]byte, front), command...)
+	return cluster.Proposal[store.Result]{Body: memory[front:], Memory: memory, Release: func() {
+		for i := range memory {
+			memory[i] = 0xee
+		}
+	}}
 }

@@ -75,6 +75,8 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return fmt.Errorf("perdurepb: decode %T: not a protobuf message", v)
 	}
 	switch m := v.(type) {
+	case *PublishFrame:
+		return m.receive(data)
 	case *PublishRequest:
 		// A frame of usual size comes in several pieces, so one copy is needed
 		// to make a batch contiguous. It is this one.
