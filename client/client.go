@@ -243,7 +243,7 @@ func (c *Client) dialOptions() []grpc.DialOption {
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(64 << 10),
-		grpc.WithWriteBufferSize(64 << 10),
+		grpc.WithWriteBufferSize(128 << 10), // a batch of usual size in one system call
 		experimental.WithBufferPool(perdurepb.Pool()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: 10 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true,

@@ -34,8 +34,9 @@ const (
 	maxReceive        = 34 << 20 // a message at the hard cap and what is around it
 	streamWindow      = 4 << 20
 	connectionWindow  = 16 << 20
-	maxStreams        = 4096  // of one connection
-	maxStreamsInAll   = 65536 // that publish or subscribe
+	readBuffer        = 128 << 10 // of a connection while data is there: a batch of usual size in one system call
+	maxStreams        = 4096      // of one connection
+	maxStreamsInAll   = 65536     // that publish or subscribe
 	connectionTimeout = 10 * time.Second
 	maxHeaderList     = 16 << 10
 )
@@ -163,7 +164,7 @@ func (s *Server) listen(core []CoreServer) error {
 	}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(perdurepb.Codec()), experimental.BufferPool(perdurepb.Pool()),
-		grpc.MaxRecvMsgSize(maxReceive), grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.ReadBufferSize(readBuffer), grpc.MaxRecvMsgSize(maxReceive), grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.InitialWindowSize(streamWindow), grpc.InitialConnWindowSize(connectionWindow),
 		grpc.MaxConcurrentStreams(maxStreams), grpc.ConnectionTimeout(connectionTimeout), grpc.MaxHeaderListSize(maxHeaderList),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
