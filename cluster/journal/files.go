@@ -97,10 +97,11 @@ func (j *Journal) Read(p Position) (Record, error) {
 		return Record{}, fmt.Errorf("%w: position %v", ErrTooLarge, p)
 	}
 	b := make([]byte, recordHeader+int(p.Length))
-	if err := j.readAt(b, p); err != nil {
+	nonce, err := j.readAt(b, p)
+	if err != nil {
 		return Record{}, err
 	}
-	r, f, ok := parseRecord(b)
+	r, f, ok := parseRecord(b, nonce)
 	if !ok || f.length != p.Length {
 		return Record{}, &CorruptError{p.Segment, int64(p.Offset), f.sequence, "this is not the header of the record"}
 	}
@@ -111,21 +112,22 @@ func (j *Journal) Read(p Position) (Record, error) {
 	return r, nil
 }
 
-func (j *Journal) readAt(b []byte, p Position) error {
+// readAt reads what is at p, and returns the nonce of its segment.
+func (j *Journal) readAt(b []byte, p Position) (nonce uint32, err error) {
 	f := &j.files
 	f.RLock()
 	defer f.RUnlock()
 	if f.closed {
-		return ErrClosed
+		return 0, ErrClosed
 	}
 	s := f.segments[p.Segment]
 	if s == nil {
-		return fmt.Errorf("%w: %v", ErrReleased, p)
+		return 0, fmt.Errorf("%w: %v", ErrReleased, p)
 	}
 	if n, err := s.file.ReadAt(b, int64(p.Offset)); n < len(b) {
-		return fmt.Errorf("journal: read %s at %d: %d of %d bytes: %w", s.name, p.Offset, n, len(b), err)
+		return 0, fmt.Errorf("journal: read %s at %d: %d of %d bytes: %w", s.name, p.Offset, n, len(b), err)
 	}
-	return nil
+	return s.nonce, nil
 }
 
 // Release gives up a segment: nothing in it is needed any more. Its file is kept
@@ -169,16 +171,17 @@ func (j *Journal) Raise(number uint64) error {
 	return j.tell(before)
 }
 
-// Scan yields the records of a segment that is written to no more, in order. Records of which the data is damaged are left out; other damage is a
-// CorruptError. Yield must not keep the data.
+// Scan yields the records of a segment that is written to no more, in order. Records
+// of which the data is damaged are left out; other damage is a CorruptError. Yield must not keep the data.
 func (j *Journal) Scan(number uint64, yield func(Record, Position) error) error {
 	b := make([]byte, recordHeader, 256<<10)
 	for at := uint32(segmentHeader); ; {
 		b = b[:recordHeader]
-		if err := j.readAt(b, Position{Segment: number, Offset: at}); err != nil {
+		nonce, err := j.readAt(b, Position{Segment: number, Offset: at})
+		if err != nil {
 			return err
 		}
-		r, f, ok := parseRecord(b)
+		r, f, ok := parseRecord(b, nonce)
 		switch {
 		case !ok:
 			return &CorruptError{number, int64(at), 0, "there is no record"}
@@ -187,7 +190,7 @@ func (j *Journal) Scan(number uint64, yield func(Record, Position) error) error 
 		}
 		p := Position{number, at, f.length}
 		b = slices.Grow(b[:0], int(f.length))[:f.length]
-		if err := j.readAt(b, Position{Segment: number, Offset: at + recordHeader}); err != nil {
+		if _, err := j.readAt(b, Position{Segment: number, Offset: at + recordHeader}); err != nil {
 			return err
 		}
 		if r.Data = b; r.Kind != kindNote && f.holds(b) {

@@ -16,7 +16,7 @@ import (
 //	8   8  number of the segment
 //	16  8  sequence of its first record
 //	24  4  chain before its first record
-//	28  4  nonce of the opening that made it
+//	28  4  nonce of the opening that made it; it leaves the machine nowhere
 //	32  8  how much of the journal was on disk: every record below this sequence
 //	40  4  zero
 //	44  4  CRC32C of the bytes before
@@ -35,7 +35,8 @@ import (
 //	32  8  term
 //	40  8  how much of the journal was on disk, as above
 //	48  4  CRC32C of the data; if it carries its checksum, that
-//	52  4  CRC32C of the bytes before
+//	52  4  CRC32C of the bytes before, and the nonce of the segment on top (xor):
+//	       so nobody who only writes data can write what passes for a record
 const (
 	formatVersion = 1
 	segmentMagic  = 0x50644a31
@@ -136,13 +137,13 @@ type frame struct {
 }
 
 // appendRecord appends r with padding, and returns its CRC, the next chain.
-func appendRecord(dst []byte, r *Record, sequence, stable uint64, chain uint32) ([]byte, uint32) {
-	dst, sum := appendRecordHeader(dst, r, sequence, stable, chain)
+func appendRecord(dst []byte, r *Record, sequence, stable uint64, chain, nonce uint32) ([]byte, uint32) {
+	dst, sum := appendRecordHeader(dst, r, sequence, stable, chain, nonce)
 	return appendPadding(append(dst, r.Data...), len(r.Data)), sum
 }
 
 // appendRecordHeader appends what comes before the data of r.
-func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain uint32) ([]byte, uint32) {
+func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain, nonce uint32) ([]byte, uint32) {
 	at := len(dst)
 	be := binary.BigEndian
 	flags := byte(0)
@@ -161,7 +162,7 @@ func appendRecordHeader(dst []byte, r *Record, sequence, stable uint64, chain ui
 	dst = be.AppendUint64(dst, r.Term)
 	dst = be.AppendUint64(dst, stable)
 	dst = be.AppendUint32(dst, r.dataSum())
-	sum := crc32.Checksum(dst[at:], castagnoli)
+	sum := crc32.Checksum(dst[at:], castagnoli) ^ nonce
 	return be.AppendUint32(dst, sum), sum
 }
 
@@ -193,10 +194,11 @@ func (f *frame) holds(data []byte) bool {
 // recordSize is how many bytes a record with so much data takes.
 func recordSize(data int) int64 { return int64(recordHeader+data+align-1) &^ (align - 1) }
 
-// parseRecord reads a record's header. ok is false if it is none.
-func parseRecord(b []byte) (r Record, f frame, ok bool) {
+// parseRecord reads the header of a record in a segment with a nonce. ok is false
+// if it is none.
+func parseRecord(b []byte, nonce uint32) (r Record, f frame, ok bool) {
 	be := binary.BigEndian
-	if len(b) < recordHeader || b[0] != recordMagic || b[3]&^(flagMore|flagSummed) != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli) {
+	if len(b) < recordHeader || b[0] != recordMagic || b[3]&^(flagMore|flagSummed) != 0 || be.Uint32(b[52:]) != crc32.Checksum(b[:52], castagnoli)^nonce {
 		return r, f, false
 	}
 	r = Record{

@@ -44,8 +44,11 @@ type Options struct {
 	// not written before; 0 is not at all. A sync then neither changes the file's
 	// size nor marks blocks as written, which takes as long again as the sync.
 	Ahead int64
-	// Nonce is drawn anew for each opening.
+	// Nonce is drawn anew, from a source that cannot be guessed, for each opening.
 	Nonce uint32
+	// After is a segment above which new ones are numbered, whatever is there:
+	// others may still know those up to it.
+	After uint64
 	// Floor is a segment that Raise was called with, or 0: the segments below it
 	// are not read by Open.
 	Floor uint64
@@ -105,6 +108,7 @@ type Journal struct {
 // segment is one file. size is guarded by write.
 type segment struct {
 	number uint64
+	nonce  uint32 // of the opening that made it
 	name   string
 	file   vfs.File
 	size   int64  // up to its last record
@@ -199,12 +203,12 @@ func (j *Journal) put(r *Record) {
 	before := len(w.buf)
 	_, vectored := w.cur.file.(Vectored)
 	if vectored && len(r.Data) >= looseBytes {
-		w.buf, w.chain = appendRecordHeader(w.buf, r, w.next, w.claim, w.chain)
+		w.buf, w.chain = appendRecordHeader(w.buf, r, w.next, w.claim, w.chain, w.cur.nonce)
 		w.loose = append(w.loose, loosePart{len(w.buf), r.Data})
 		w.buf = appendPadding(w.buf, len(r.Data))
 		w.size += int64(len(r.Data))
 	} else {
-		w.buf, w.chain = appendRecord(w.buf, r, w.next, w.claim, w.chain)
+		w.buf, w.chain = appendRecord(w.buf, r, w.next, w.claim, w.chain, w.cur.nonce)
 	}
 	w.size += int64(len(w.buf) - before)
 	w.next++
@@ -307,6 +311,7 @@ func (j *Journal) roll() error {
 	}
 	// The nonce makes what follows different from whatever the file held.
 	w.chain ^= j.opts.Nonce
+	s.nonce = j.opts.Nonce
 	h := head{number: s.number, first: w.next, chain: w.chain, nonce: j.opts.Nonce, stable: j.stable.Load()}
 	w.cur, w.buf = s, h.append(w.buf)
 	w.size += segmentHeader

@@ -36,6 +36,7 @@ func (j *Journal) open(replay func(Record, Position) error) error {
 	if err != nil {
 		return err
 	}
+	j.files.last = max(j.files.last, j.opts.After)
 	var whole []*scan
 	var torn *scan
 	known := uint64(0) // to have been on disk
@@ -47,6 +48,11 @@ func (j *Journal) open(replay func(Record, Position) error) error {
 		s, err := j.scan(n)
 		if err != nil {
 			return err
+		}
+		if s.on != nil && i+1 < len(numbers) {
+			if s, err = j.goOn(s, numbers[i+1]); err != nil {
+				return err
+			}
 		}
 		known = max(known, s.stable)
 		if s.bad == nil {
@@ -88,6 +94,23 @@ func (j *Journal) open(replay func(Record, Position) error) error {
 	return j.settle(whole, torn, numbers)
 }
 
+// goOn returns how a segment goes on behind a record of which only the data is bad,
+// if the next segment says that it was on disk.
+func (j *Journal) goOn(s *scan, next uint64) (*scan, error) {
+	other, err := j.scan(next)
+	if err != nil {
+		return nil, err
+	}
+	if err := other.file.Close(); err != nil {
+		return nil, fmt.Errorf("journal: close %s: %w", other.name, err)
+	}
+	delete(j.files.segments, next)
+	if other.begun && other.stable > s.bad.Sequence {
+		return s.on, nil
+	}
+	return s, nil
+}
+
 // floor opens the segments below Options.Floor, which are not read, and returns
 // the others. some says that there were any.
 func (j *Journal) floor(numbers []uint64) (some bool, rest []uint64, err error) {
@@ -102,6 +125,13 @@ func (j *Journal) floor(numbers []uint64) (some bool, rest []uint64, err error) 
 			return false, nil, fmt.Errorf("journal: open %s: %w", s.name, err)
 		}
 		s.size = info.Size()
+		b := make([]byte, segmentHeader)
+		if err := readUpTo(s.name, s.file, b, 0); err != nil {
+			return false, nil, err
+		}
+		// If it is damaged, what is read from the segment will not fit.
+		h, _ := parseHead(b)
+		s.nonce = h.nonce
 	}
 	return n > 0, numbers[n:], nil
 }
@@ -180,6 +210,7 @@ type scan struct {
 	stable  uint64 // the highest that it says
 	records []found
 	bad     *CorruptError // why it goes no further, nil if it ended
+	on      *scan         // how it goes on if a later segment says that all of it was on disk
 }
 
 // found is a record of a segment.
@@ -216,6 +247,7 @@ func (s *scan) walk(r *io.SectionReader) error {
 		s.bad = &CorruptError{s.number, 0, 0, wrong}
 		return nil
 	}
+	s.nonce = h.nonce
 	s.head, s.begun, s.end, s.next, s.chain, s.stable = h, true, segmentHeader, h.first, h.chain, h.stable
 	b := make([]byte, recordHeader)
 	var data []byte
@@ -226,16 +258,19 @@ func (s *scan) walk(r *io.SectionReader) error {
 		if bad != nil {
 			*s = group
 		}
-		if doubt != nil && s.stable <= doubt.bad.Sequence {
-			*s, bad = *doubt, doubt.bad // nobody says that it was on disk
-		}
 		s.bad = bad
+		if doubt != nil && s.stable <= doubt.bad.Sequence {
+			// Nobody in it says that it was on disk.
+			on := *s
+			*s = *doubt
+			s.on = &on
+		}
 	}()
 	for !s.ended {
 		if err := s.readAt(r, b, s.end); err != nil {
 			return err
 		}
-		rec, f, ok := parseRecord(b)
+		rec, f, ok := parseRecord(b, s.nonce)
 		what := ""
 		switch {
 		case !ok:
@@ -279,9 +314,13 @@ func (s *scan) walk(r *io.SectionReader) error {
 
 // readAt reads what there is; behind the end of the file there are zeros.
 func (s *scan) readAt(r *io.SectionReader, b []byte, at int64) error {
+	return readUpTo(s.name, r, b, at)
+}
+
+func readUpTo(name string, r io.ReaderAt, b []byte, at int64) error {
 	n, err := r.ReadAt(b, at)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return fmt.Errorf("journal: read %s at %d: %w", s.name, at, err)
+		return fmt.Errorf("journal: read %s at %d: %w", name, at, err)
 	}
 	clear(b[n:])
 	return nil
@@ -291,7 +330,8 @@ func (s *scan) readAt(r *io.SectionReader, b []byte, at int64) error {
 // something behind says that more was on disk.
 // It returns the highest claim that it found.
 func (j *Journal) judge(s *scan, behind []uint64) (known uint64, err error) {
-	if known, err = s.ahead(); err != nil {
+	nonces := j.nonces()
+	if known, err = s.ahead(nonces); err != nil {
 		return 0, err
 	}
 	for _, n := range behind {
@@ -302,7 +342,7 @@ func (j *Journal) judge(s *scan, behind []uint64) (known uint64, err error) {
 		if !other.begun {
 			other.next = s.next
 		}
-		more, err := other.ahead()
+		more, err := other.ahead(nonces)
 		if err != nil {
 			return 0, err
 		}
@@ -312,6 +352,15 @@ func (j *Journal) judge(s *scan, behind []uint64) (known uint64, err error) {
 		return 0, s.bad
 	}
 	return known, nil
+}
+
+// nonces returns those of the segments that are open.
+func (j *Journal) nonces() map[uint32]bool {
+	nonces := map[uint32]bool{}
+	for _, s := range j.files.segments {
+		nonces[s.nonce] = true
+	}
+	return nonces
 }
 
 // gap returns how many of the segments are the journal. Where some are missing,
@@ -330,7 +379,14 @@ func gap(whole []*scan, known uint64) int {
 
 // ahead returns the highest claim of what was on disk, among headers of records
 // behind the end of s.
-func (s *scan) ahead() (known uint64, err error) {
+//
+// A claim counts only with the nonce of the segment, or if that is not known with
+// one of others: data that looks like a record proves nothing.
+func (s *scan) ahead(others map[uint32]bool) (known uint64, err error) {
+	nonces := others
+	if s.begun {
+		nonces = map[uint32]bool{s.nonce: true}
+	}
 	info, err := s.file.Stat()
 	if err != nil {
 		return 0, fmt.Errorf("journal: %s: %w", s.name, err)
@@ -342,8 +398,13 @@ func (s *scan) ahead() (known uint64, err error) {
 			return 0, fmt.Errorf("journal: read %s at %d: %w", s.name, at, err)
 		}
 		for i := 0; i+recordHeader <= n; i += align {
-			if _, f, ok := parseRecord(b[i:]); ok && f.sequence >= s.next {
-				known = max(known, f.stable)
+			if b[i] != recordMagic {
+				continue
+			}
+			for nonce := range nonces {
+				if _, f, ok := parseRecord(b[i:], nonce); ok && f.sequence >= s.next {
+					known = max(known, f.stable)
+				}
 			}
 		}
 	}

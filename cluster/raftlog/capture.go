@@ -37,6 +37,8 @@ func (s *pebbleShelf) pin(group uint64) (*pebbleCapture, error) {
 	if err := c.begin(); err != nil {
 		return nil, errors.Join(err, c.snapshot.Close())
 	}
+	s.life.pins.Lock()
+	defer s.life.pins.Unlock()
 	s.life.captures[c] = struct{}{}
 	return c, nil
 }
@@ -165,8 +167,10 @@ func (c *pebbleCapture) entries(r cluster.Range) ([]*pb.Entry, error) {
 }
 
 func (c *pebbleCapture) Close() error {
-	c.shelf.life.Lock()
-	defer c.shelf.life.Unlock()
+	c.shelf.life.RLock()
+	defer c.shelf.life.RUnlock()
+	c.shelf.life.pins.Lock()
+	defer c.shelf.life.pins.Unlock()
 	if _, ok := c.shelf.life.captures[c]; !ok {
 		return nil
 	}

@@ -84,7 +84,9 @@ func (e *Engine) Create(group uint64, c Copy) (*Log, error) {
 		edge:       &first,
 		drop:       copies[group].generation,
 	}}, true)
-	e.disk.syncDeferred()
+	if err := e.flush(); err != nil {
+		return nil, err
+	}
 	if e.watermark != nil {
 		e.watermark.forget(group)
 	}
@@ -130,6 +132,11 @@ func (e *Engine) Open(group uint64) (*Log, error) {
 		var corrupt *CorruptError
 		if errors.As(err, &corrupt) {
 			corrupt.Group = group
+			if known != nil && known.Forgot == "" {
+				// What shows the damage may be given back meanwhile.
+				known.Forgot = corrupt.Error()
+				err = errors.Join(err, e.mu.registry.save(e.disk, e.opts.Dir))
+			}
 		}
 		return nil, err
 	}
@@ -219,7 +226,9 @@ func (e *Engine) Remove(group uint64) error {
 	e.detach(group)
 	if r, ok := copies[group]; ok {
 		e.shelf.commit([]*change{{group: group, remove: true, drop: r.generation}}, true)
-		e.disk.syncDeferred()
+		if err := e.flush(); err != nil {
+			return err
+		}
 	}
 	if e.watermark != nil {
 		e.watermark.forget(group)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -20,6 +21,8 @@ func (s *journalShelf) read(generation uint32, index uint64, p placed) (*pb.Entr
 	switch {
 	case errors.Is(err, journal.ErrReleased):
 		return nil, nil
+	case errors.Is(err, journal.ErrClosed):
+		return nil, ErrClosed
 	case err == nil && (r.Kind != journalEntry && r.Kind != journalMoved || r.Generation != generation || r.Index != index || r.Term != p.term):
 		err = fmt.Errorf("at %v there is entry %d of term %d of copy %d", p.at, r.Index, r.Term, r.Generation)
 	}
@@ -185,18 +188,19 @@ type journalCapture struct {
 	shelf *journalShelf
 	hot   []placed
 	base  uint64
+	once  sync.Once // for its end
 }
 
 func (s *journalShelf) capture(group uint64) (cluster.Capture, error) {
-	s.life.Lock() // no commit is under way
-	defer s.life.Unlock()
+	s.life.RLock()
+	defer s.life.RUnlock()
+	s.where.Lock() // no change is half carried out
+	defer s.where.Unlock()
 	c, err := s.pin(group)
 	if err != nil {
 		return nil, err
 	}
 	jc := &journalCapture{pebbleCapture: c, shelf: s, base: c.edge.first}
-	s.where.Lock()
-	defer s.where.Unlock()
 	s.where.pins++
 	if h := s.where.hot[c.generation]; h != nil && h.base <= c.edge.applied {
 		n := min(uint64(len(h.entries)), c.edge.applied+1-h.base)
@@ -235,22 +239,42 @@ func (c *journalCapture) Entries(live []cluster.Range, yield func(index uint64, 
 	return nil
 }
 
+// piece yields entries in r. It reads about pieceBytes at a time, and holds nothing
+// while it yields: the reader may be slow.
 func (c *journalCapture) piece(r cluster.Range, yield func(*pb.Entry) bool) error {
+	for r.Lo < r.Hi {
+		entries, err := c.read(r)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for _, e := range entries {
+			if !yield(e) {
+				return nil
+			}
+		}
+		r.Lo = entries[len(entries)-1].GetIndex() + 1
+	}
+	return nil
+}
+
+func (c *journalCapture) read(r cluster.Range) (entries []*pb.Entry, err error) {
 	s := c.shelf
 	s.life.RLock()
 	defer s.life.RUnlock()
 	if s.life.closed {
-		return ErrClosed
+		return nil, ErrClosed
 	}
-	return s.each(c.snapshot, c.generation, r, func(uint64) ([]placed, uint64) { return c.hot, c.base }, yield)
+	size := 0
+	hot := func(from uint64) ([]placed, uint64) { return c.hot, c.base }
+	err = s.each(c.snapshot, c.generation, r, hot, func(e *pb.Entry) bool {
+		entries = append(entries, e)
+		size += len(e.GetData())
+		return size < pieceBytes
+	})
+	return entries, err
 }
 
 func (c *journalCapture) Close() error {
-	c.shelf.life.RLock()
-	_, open := c.shelf.life.captures[c.pebbleCapture]
-	c.shelf.life.RUnlock()
-	if open {
-		c.shelf.unpin()
-	}
+	c.once.Do(c.shelf.unpin)
 	return c.pebbleCapture.Close()
 }

@@ -49,19 +49,23 @@ type journalShelf struct {
 
 	where struct {
 		sync.RWMutex
-		hot  map[uint32]*hotEnd   // by generation
-		hard map[uint32]hardPlace // by generation
-		live map[uint64]int64     // segment -> bytes of records that are needed
-		pins int                  // open captures: nothing is released
+		hot  map[uint32]*hotEnd          // by generation
+		hard map[uint32]hardPlace        // by generation
+		live map[uint64]int64            // segment -> bytes of records that are needed
+		cold map[uint32]map[uint64]int64 // of live, what Pebble says of each generation
+		pins int                         // open captures: nothing is released
+		// Generations that were dropped: a write may come late.
+		dropped map[uint32]bool
 		// Writes that are in the journal, or about to be, and not in the account; with
 		// the first segment that they can be in.
 		flying map[*journalWrite]uint64
 	}
 
 	// Of tidy alone.
-	floor uint64          // as Pebble has it
-	seen  uint64          // the last full segment when the floor was looked for
-	stuck map[uint64]bool // segments out of which nothing more can be moved
+	floor uint64           // as Pebble has it
+	seen  uint64           // the last full segment when the floor was looked for
+	tried map[uint64]bool  // segments out of which hot entries were moved, or could not be
+	stuck map[uint64]int64 // segments out of which nothing could be moved, when so much was needed
 }
 
 // journalWrite is the memory of one write.
@@ -82,14 +86,14 @@ func openJournal(s *pebbleShelf, dir string, nonce uint32, segment int64) (*jour
 	if segment == 0 {
 		segment = journal.DefaultSegmentBytes
 	}
-	js := &journalShelf{pebbleShelf: s, syncs: s.disk.opts.Mode == Sync, segment: segment, thrift: usual, stuck: map[uint64]bool{}}
+	js := &journalShelf{pebbleShelf: s, syncs: s.disk.opts.Mode == Sync, segment: segment, thrift: usual, tried: map[uint64]bool{}, stuck: map[uint64]int64{}}
 	if s.disk.opts.eager {
 		js.thrift = eager
 	}
 	js.writes.New = func() any { return new(journalWrite) }
 	w := &js.where
 	w.hot, w.hard, w.live = map[uint32]*hotEnd{}, map[uint32]hardPlace{}, map[uint64]int64{}
-	w.flying = map[*journalWrite]uint64{}
+	w.flying, w.cold, w.dropped = map[*journalWrite]uint64{}, map[uint32]map[uint64]int64{}, map[uint32]bool{}
 	path := s.disk.PathJoin(dir, journalDir)
 	if err := makeDir(s.disk, path); err != nil {
 		return nil, err
@@ -98,7 +102,11 @@ func openJournal(s *pebbleShelf, dir string, nonce uint32, segment int64) (*jour
 	if js.floor, err = js.readFloor(); err != nil {
 		return nil, err
 	}
-	o := journal.Options{Dir: path, FS: s.disk, Nonce: nonce, SegmentBytes: segment, Floor: js.floor, Ahead: min(aheadBytes, segment/4)}
+	last, err := js.countCold()
+	if err != nil {
+		return nil, err
+	}
+	o := journal.Options{Dir: path, After: max(last, js.floor), FS: s.disk, Nonce: nonce, SegmentBytes: segment, Floor: js.floor, Ahead: min(aheadBytes, segment/4)}
 	if js.journal, err = journal.Open(o, js.replay); err != nil {
 		var corrupt *journal.CorruptError
 		if errors.As(err, &corrupt) {
@@ -134,6 +142,65 @@ func (s *journalShelf) replay(r journal.Record, at journal.Position) error {
 	return nil
 }
 
+// countCold reads what Pebble says of entries below the first index, and returns
+// the last segment that it names. A place that cannot be read is found out by who
+// reads the entry.
+func (s *journalShelf) countCold() (last uint64, err error) {
+	copies, err := s.copies()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range copies {
+		it, err := s.positionsIn(s.db, r.generation, cluster.Range{Hi: math.MaxUint64})
+		if err != nil {
+			return 0, err
+		}
+		for ok := it.First(); ok; ok = it.Next() {
+			_, p, err := parsePosition(it)
+			if err != nil {
+				s.report(err)
+				continue
+			}
+			s.coldComes(r.generation, &p)
+			last = max(last, p.at.Segment)
+		}
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return 0, s.corrupt(err, 0)
+		}
+	}
+	return last, nil
+}
+
+func (s *journalShelf) report(err error) {
+	s.damaged.Add(1)
+	s.disk.opts.Logger.Error("log engine: stored data is damaged", slog.Any("err", err))
+}
+
+// coldComes notes that Pebble names an entry; where is held, or nobody else is
+// there yet.
+func (s *journalShelf) coldComes(generation uint32, p *placed) {
+	m := s.where.cold[generation]
+	if m == nil {
+		m = map[uint64]int64{}
+		s.where.cold[generation] = m
+	}
+	m[p.at.Segment] += p.size()
+}
+
+// coldGoes notes that Pebble names an entry no more. false says that it was not on
+// the account: its segment was lost.
+func (s *journalShelf) coldGoes(generation uint32, p *placed) bool {
+	m := s.where.cold[generation]
+	n := p.size()
+	if m[p.at.Segment] < n {
+		return false
+	}
+	if m[p.at.Segment] -= n; m[p.at.Segment] == 0 {
+		delete(m, p.at.Segment)
+	}
+	return true
+}
+
 // count makes the account of what is live, after replay: of the generations
 // that are named, what lies below the first index is where Pebble says.
 func (s *journalShelf) count() error {
@@ -149,6 +216,7 @@ func (s *journalShelf) count() error {
 	maps.DeleteFunc(w.hot, func(g uint32, _ *hotEnd) bool { return !named[g] })
 	maps.DeleteFunc(w.hard, func(g uint32, _ hardPlace) bool { return !named[g] })
 	clear(w.live)
+	full := s.journal.Full()
 	for g := range named {
 		if err := s.joinHard(g); err != nil {
 			return err
@@ -167,21 +235,15 @@ func (s *journalShelf) count() error {
 				w.live[h.entries[i].at.Segment] += h.entries[i].size()
 			}
 		}
-		err = s.cold(s.db, g, cluster.Range{Hi: math.MaxUint64}, func(_ uint64, p placed) bool {
-			w.live[p.at.Segment] += p.size()
-			return true
-		})
-		if err != nil {
-			return err
-		}
-	}
-	full := s.journal.Full()
-	for n, live := range w.live {
-		if _, there := slices.BinarySearch(full, n); !there {
+		for n, bytes := range w.cold[g] {
+			if _, there := slices.BinarySearch(full, n); there {
+				w.live[n] += bytes
+				continue
+			}
 			// After a power cut in mode async; else somebody removed a file. Who reads
 			// what was there finds out.
-			s.disk.opts.Logger.Error("log engine: entries are lost with a segment of the journal", slog.Uint64("segment", n), slog.Int64("bytes", live))
-			delete(w.live, n)
+			s.disk.opts.Logger.Error("log engine: entries are lost with a segment of the journal", slog.Uint64("segment", n), slog.Int64("bytes", bytes))
+			delete(w.cold[g], n)
 		}
 	}
 	return nil
@@ -293,9 +355,13 @@ func (s *journalShelf) move(c *change, at []journal.Position) ([]journal.Positio
 	w.Lock()
 	defer w.Unlock()
 	if c.drop != 0 {
-		if err := s.dropCold(c.drop); err != nil {
-			return nil, err
+		s.dropGeneration(c.drop)
+	}
+	if w.dropped[c.generation] {
+		if c.hard != nil {
+			at = at[1:]
 		}
+		return at[len(c.entries):], nil // nobody reads it any more
 	}
 	if c.hard != nil {
 		w.hard[c.generation] = hardPlace{hardState: *c.hard, segment: at[0].Segment}
@@ -325,6 +391,7 @@ func (s *journalShelf) keep(c, rest *change, at []journal.Position) (err error) 
 		for i, e := range c.entries {
 			p := placed{at: at[i], term: e.GetTerm(), kind: e.GetType()}
 			s.where.live[p.at.Segment] += p.size()
+			s.coldComes(c.generation, &p)
 			if err := putPosition(b, c.generation, e.GetIndex(), &p); err != nil {
 				return err
 			}
@@ -342,18 +409,19 @@ func (s *journalShelf) keep(c, rest *change, at []journal.Position) (err error) 
 	return s.db.Apply(b, pebble.NoSync)
 }
 
-// dropCold takes a generation off the account.
-func (s *journalShelf) dropCold(generation uint32) error {
+// dropGeneration takes a generation off the account; where is held.
+func (s *journalShelf) dropGeneration(generation uint32) {
 	w := &s.where
 	if h := w.hot[generation]; h != nil {
 		s.forget(h.entries)
 		delete(w.hot, generation)
 	}
+	for n, bytes := range w.cold[generation] {
+		w.live[n] -= bytes
+	}
+	delete(w.cold, generation)
 	delete(w.hard, generation)
-	return s.cold(s.db, generation, cluster.Range{Hi: math.MaxUint64}, func(_ uint64, p placed) bool {
-		w.live[p.at.Segment] -= p.size()
-		return true
-	})
+	w.dropped[generation] = true
 }
 
 // takeEdge moves what a checkpoint leaves below the first index to Pebble, but
@@ -372,7 +440,10 @@ func (s *journalShelf) takeEdge(b *pebble.Batch, c *change) error {
 		}
 		if len(dead) > 0 && dead[0].Lo <= index {
 			s.forget(h.entries[i : i+1])
-		} else if err := putPosition(b, c.generation, index, &h.entries[i]); err != nil {
+			continue
+		}
+		s.coldComes(c.generation, &h.entries[i])
+		if err := putPosition(b, c.generation, index, &h.entries[i]); err != nil {
 			return err
 		}
 	}
@@ -407,10 +478,15 @@ func (s *journalShelf) deadIn(b *pebble.Batch, it *pebble.Iterator, generation u
 	n := 0
 	for ok := it.SeekGE(positionKey(generation, r.Lo)); ok; ok = it.Next() {
 		index, p, err := parsePosition(it)
-		if err != nil || index >= r.Hi {
-			return err
+		switch {
+		case index >= r.Hi:
+			return nil
+		case err != nil: // it goes, whatever it said
+			s.report(err)
+			err = nil
+		case s.coldGoes(generation, &p):
+			s.where.live[p.at.Segment] -= p.size()
 		}
-		s.where.live[p.at.Segment] -= p.size()
 		if n++; n < rangeDelete {
 			err = b.Delete(it.Key(), nil)
 		} else if n == rangeDelete {
@@ -437,7 +513,4 @@ func (s *journalShelf) generation() uint32 {
 	return g
 }
 
-func (s *journalShelf) close() error {
-	err := s.journal.Close()
-	return errors.Join(err, s.pebbleShelf.close())
-}
+func (s *journalShelf) close() error { return s.closeWith(s.journal.Close) }

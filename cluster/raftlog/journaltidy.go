@@ -52,7 +52,7 @@ func (s *journalShelf) tidy() error {
 		return s.relocate(n, false)
 	}
 	from, _ := slices.BinarySearch(full, s.floor)
-	if len(full)-from > s.thrift.behind && !s.stuck[full[from]] {
+	if len(full)-from > s.thrift.behind && !s.tried[full[from]] {
 		return s.relocate(full[from], true)
 	}
 	return nil
@@ -70,6 +70,7 @@ func (s *journalShelf) release(full []uint64) error {
 			gone = append(gone, n)
 			delete(w.live, n)
 			delete(s.stuck, n)
+			delete(s.tried, n)
 		}
 	}
 	w.Unlock()
@@ -108,6 +109,10 @@ func (s *journalShelf) keepHard(last uint64) (err error) {
 		if err := b.LogData(nil, nil); err != nil {
 			return err
 		}
+	}
+	// What Pebble names must not be ahead of the journal on disk.
+	if err := s.journal.Sync(); err != nil {
+		return err
 	}
 	if err := s.db.Apply(b, pebble.Sync); err != nil {
 		return err
@@ -195,7 +200,7 @@ func (s *journalShelf) sparse(full []uint64) uint64 {
 	for _, n := range full {
 		live := w.live[n]
 		total += live
-		if live > 0 && live <= s.segment/s.thrift.part && !s.stuck[n] && (best == 0 || live < w.live[best]) {
+		if live > 0 && live <= s.segment/s.thrift.part && !s.isStuck(n) && (best == 0 || live < w.live[best]) {
 			best = n
 		}
 	}
@@ -228,12 +233,24 @@ func (s *journalShelf) relocate(segment uint64, hot bool) error {
 		}
 		s.seen = 0 // look for the floor again
 	}
+	// Do not try again and again.
+	if hot {
+		s.tried[segment] = true
+		return nil
+	}
 	s.where.RLock()
 	defer s.where.RUnlock()
-	if hot || s.where.live[segment] > 0 {
-		s.stuck[segment] = true // do not try again and again
+	if live := s.where.live[segment]; live > 0 {
+		s.stuck[segment] = live
 	}
 	return nil
+}
+
+// isStuck says that what is needed of a segment could not be moved, and that it is
+// not much less by now; where is held.
+func (s *journalShelf) isStuck(segment uint64) bool {
+	was, ok := s.stuck[segment]
+	return ok && s.where.live[segment] > was/2
 }
 
 // movable returns what is needed of a segment, or its hot entries; nothing if it
@@ -317,6 +334,14 @@ func (s *journalShelf) moved(b *pebble.Batch, m *moving, to journal.Position) er
 	}
 	if p == nil || p.at != m.from {
 		return nil
+	}
+	if !isHot {
+		if !s.coldGoes(m.record.Generation, p) {
+			return nil
+		}
+		moved := *p
+		moved.at = to
+		s.coldComes(m.record.Generation, &moved)
 	}
 	p.at = to
 	w.live[m.from.Segment] -= m.size

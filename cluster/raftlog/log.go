@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync"
@@ -330,7 +331,8 @@ func (l *Log) settle(s *sight, err error) error {
 
 // inGroup names the group in a CorruptError.
 func inGroup(err error, group uint64) error {
-	if c, ok := err.(*CorruptError); ok {
+	var c *CorruptError
+	if errors.As(err, &c) {
 		named := *c
 		named.Group = group
 		return &named

@@ -30,6 +30,7 @@ type pebbleShelf struct {
 	life struct {
 		sync.RWMutex
 		closed   bool
+		pins     sync.Mutex // guards captures where life is held for reading
 		captures map[*pebbleCapture]struct{}
 	}
 }
@@ -340,14 +341,19 @@ func (s *pebbleShelf) recover(generation uint32) (view, error) {
 	return v, errors.Join(err, broken)
 }
 
-func (s *pebbleShelf) close() error {
+func (s *pebbleShelf) close() error { return s.closeWith(func() error { return nil }) }
+
+// closeWith closes something else as well, when nobody uses either any more.
+func (s *pebbleShelf) closeWith(other func() error) error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	if s.life.closed {
 		return nil
 	}
 	s.life.closed = true
-	var errs []error
+	errs := []error{other()}
+	s.life.pins.Lock()
+	defer s.life.pins.Unlock()
 	for c := range s.life.captures {
 		errs = append(errs, c.snapshot.Close())
 	}
