@@ -145,6 +145,7 @@ type demo struct {
 	delays  *consumption
 
 	killed string
+	term   uint64 // in which it led
 }
 
 func (d *demo) run(ctx context.Context) (*demoReport, error) {
@@ -227,10 +228,11 @@ func (d *demo) compare(ctx context.Context, r *demoReport) error {
 	}
 }
 
-// leader returns the server that leads now, once there is one other than not.
-// It asks the servers that run, one by one: waiting for a dead one would say
+// leader returns the server that leads now, and its term, once there is one in a
+// term after the given one. It may be the one that led before, if that came back
+// soon enough to be elected. It asks the servers that run, one by one: waiting for a dead one would say
 // less about the others.
-func (d *demo) leader(ctx context.Context, not string) (string, error) {
+func (d *demo) leader(ctx context.Context, after uint64) (string, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
 	tick := time.NewTicker(readyPoll)
@@ -252,12 +254,12 @@ func (d *demo) leader(ctx context.Context, not string) (string, error) {
 				}
 			}
 		}
-		if leader != "" && leader != not {
-			return leader, nil
+		if leader != "" && term > after {
+			return leader, term, nil
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("no leader was found within %v: %w", demoPatience, ctx.Err())
+			return "", 0, fmt.Errorf("no leader was found within %v: %w", demoPatience, ctx.Err())
 		case <-tick.C:
 		}
 	}

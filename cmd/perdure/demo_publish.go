@@ -97,7 +97,7 @@ func (d *demo) send(ctx context.Context, pub *client.Publisher, start time.Time,
 			}
 			side.Go(func() {
 				var err error
-				if out.newLeader, err = d.leader(ctx, d.killed); err != nil {
+				if out.newLeader, _, err = d.leader(ctx, d.term); err != nil {
 					cancel(err)
 					return
 				}
@@ -131,11 +131,11 @@ func (d *demo) send(ctx context.Context, pub *client.Publisher, start time.Time,
 
 // killLeader kills the process that leads, and waits until it is gone.
 func (d *demo) killLeader(ctx context.Context, start time.Time, kill *failover, next int) error {
-	leader, err := d.leader(ctx, "")
+	leader, term, err := d.leader(ctx, 0)
 	if err != nil {
 		return err
 	}
-	d.killed = leader
+	d.killed, d.term = leader, term
 	kill.mark.Store(int64(next))
 	kill.at.Store(int64(time.Since(start)))
 	if err := d.fleet.Node(leader).Kill(); err != nil {
