@@ -207,10 +207,14 @@ func TestReleaseWaitsForWrites(t *testing.T) {
 	j := r.engine.journal
 	r.flow(5)
 	w := &journalWrite{}
+	j.where.Lock()
 	j.where.flying[w] = j.journal.Current()
+	j.where.Unlock()
 	r.flow(100)
 	held := j.journal.Stats().Segments
+	j.where.Lock()
 	delete(j.where.flying, w)
+	j.where.Unlock()
 	r.flow(10)
 	if now := j.journal.Stats().Segments; held < 5 || now > 3 {
 		t.Errorf("%d segments while a write was under way, %d behind it", held, now)

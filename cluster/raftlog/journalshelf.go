@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -376,6 +377,10 @@ func (s *journalShelf) move(c *change, at []journal.Position) ([]journal.Positio
 	rest.entries, rest.hard, rest.cut = nil, nil, cluster.Range{}
 	if c.cold || !rest.empty() {
 		rest.dead = nil
+		byLo := func(a, b cluster.Range) int { return cmp.Compare(a.Lo, b.Lo) }
+		if !slices.IsSortedFunc(c.dead, byLo) {
+			c.dead = slices.SortedFunc(slices.Values(c.dead), byLo)
+		}
 		if err := s.keep(c, &rest, at); err != nil {
 			return nil, err
 		}
