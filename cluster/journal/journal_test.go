@@ -514,7 +514,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fs := vfs.NewMem()
 		write(t, fs, fs.PathJoin("j", segmentName(1)), b)
-		x := &rig{t: t, fs: fs, opts: Options{Dir: "j", FS: fs, SegmentBytes: MinSegmentBytes}}
+		x := &rig{t: t, fs: fs, nonce: 7, opts: Options{Dir: "j", FS: fs, SegmentBytes: MinSegmentBytes}}
 		got, at, err := x.try()
 		if err != nil {
 			return

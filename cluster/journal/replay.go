@@ -1,9 +1,12 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/cockroachdb/errors/oserror"
@@ -392,6 +395,18 @@ func (s *scan) ahead(others map[uint32]bool) (known uint64, err error) {
 		return 0, fmt.Errorf("journal: %s: %w", s.name, err)
 	}
 	b := make([]byte, 1<<20)
+	if !s.begun {
+		// Without the header, the first record says which nonce it was: nobody but the
+		// journal writes there.
+		first := b[:recordHeader]
+		if err := readUpTo(s.name, s.file, first, segmentHeader); err != nil {
+			return 0, err
+		}
+		if first[0] == recordMagic {
+			nonces = maps.Clone(others)
+			nonces[binary.BigEndian.Uint32(first[52:])^crc32.Checksum(first[:52], castagnoli)] = true
+		}
+	}
 	for at := max(s.end, segmentHeader); at < info.Size(); at += int64(len(b)) - recordHeader {
 		n, err := s.file.ReadAt(b, at)
 		if err != nil && !errors.Is(err, io.EOF) {
