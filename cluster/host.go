@@ -55,10 +55,12 @@ type Host struct {
 	patience atomic.Int64
 }
 
-// sign of life of another server, in Now.Mono.
+// sign of life of another server, in Now.Mono. Each side dials a flow of its own,
+// and either may fail alone: the clocks that come show that the other's flow
+// carries, the echoes that this side's does.
 type sign struct {
-	heard int64 // when something came from it
-	echo  int64 // when that left here which it answered last
+	heard int64 // when a clock came from it
+	echo  int64 // when the clock left here which it answered last
 }
 
 // member is a Group without its type parameter.
@@ -173,7 +175,7 @@ func (h *Host) Echo(server uint64, ago time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s, up := h.mu.signs[server]; up {
-		h.mu.signs[server] = sign{heard: now, echo: max(s.echo, now-int64(ago))}
+		h.mu.signs[server] = sign{heard: s.heard, echo: max(s.echo, now-int64(ago))}
 	}
 }
 

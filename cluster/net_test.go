@@ -89,7 +89,8 @@ func (t *tally) Unlead() {
 	}
 }
 
-// network joins hosts in one process. A cut link loses what is sent over it.
+// network joins hosts in one process. What is cut is the flow that
+// one host dials to another: it loses what is sent on it, and the answers.
 type network struct {
 	mu    sync.Mutex
 	hosts map[uint64]*cluster.Host
@@ -120,6 +121,15 @@ func (n *network) isolate(server uint64, cut bool) {
 	for other := range n.hosts {
 		n.cut[[2]uint64{server, other}] = cut
 		n.cut[[2]uint64{other, server}] = cut
+	}
+}
+
+// blackhole cuts the flows that a server has dialled.
+func (n *network) blackhole(server uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for other := range n.hosts {
+		n.cut[[2]uint64{server, other}] = true
 	}
 }
 

@@ -28,12 +28,10 @@ func (c *trio) live(mute *atomic.Uint64) (end func()) {
 					if i == o || mute.Load() == from || mute.Load() == to {
 						continue
 					}
-					there, back := c.net.receiver(from, to), c.net.receiver(to, from)
-					if there != nil {
+					// The echo comes back on the flow that the clock came on.
+					if there := c.net.receiver(from, to); there != nil {
 						there.Wall(from, 0, 0)
-					}
-					if there != nil && back != nil {
-						back.Echo(to, time.Millisecond)
+						c.hosts[i].Echo(to, time.Millisecond)
 					}
 				}
 			}
@@ -123,6 +121,26 @@ func TestQuietLeaderIsClosed(t *testing.T) {
 		}
 		if next := c.leader(); next == first {
 			t.Errorf("replica %d was closed, and leads", first)
+		}
+	})
+}
+
+// A quiet group notices a leader whose own flows carry nothing any more, though
+// it answers on those of the others.
+func TestQuietLeaderFallsMute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		var mute atomic.Uint64
+		defer c.live(&mute)()
+		first := c.leader()
+		time.Sleep(10 * time.Second)
+		c.net.blackhole(uint64(first + 1))
+		time.Sleep(3 * time.Second)
+		if c.groups[first].Leads() {
+			t.Error("the leader reaches nobody, and leads")
+		}
+		if next := c.leader(); next == first {
+			t.Error("nobody else leads, though nothing comes from the leader")
 		}
 	})
 }

@@ -53,6 +53,7 @@ const (
 	WentQuiet
 	QuietLeaderLost
 	QuietBroken
+	FlowCut
 	events
 )
 
@@ -66,6 +67,7 @@ var eventNames = [events]string{
 	"watermark raised by a command", "message given back",
 	"crash at a bad moment", "command that makes no sense applied", "batch without a session", "store dropped",
 	"liveness with a lame replica", "group went quiet", "leader of a quiet group crashed", "quiet group roused after a fault",
+	"flow of one direction cut",
 }
 
 func (e Event) String() string { return eventNames[e] }

@@ -48,6 +48,10 @@ func (w *world) break_() {
 		w.reset(n)
 	case w.fault(s.suspend):
 		w.suspend()
+	case w.fault(s.oneFlow) && w.chance(0.5):
+		w.mute(n, w.draw(2*second))
+	case w.fault(s.oneFlow):
+		w.deafen(n, w.draw(2*second))
 	}
 	if n.up && w.fault(s.checkpoint) {
 		if w.chance(0.5) {
@@ -192,6 +196,29 @@ func (w *world) cutLink(a, b *node, d int64) {
 	}
 }
 
+// mute lets nothing through on the flows that a node has dialled: it hears the
+// others and answers their signs of life, and its own messages come to nothing.
+func (w *world) mute(n *node, d int64) {
+	for _, o := range w.nodes {
+		w.hole(n, o, d)
+	}
+}
+
+// deafen lets nothing through on the flows that others have dialled to a node.
+func (w *world) deafen(n *node, d int64) {
+	for _, o := range w.nodes {
+		w.hole(o, n, d)
+	}
+}
+
+func (w *world) hole(a, b *node, d int64) {
+	if a != b {
+		w.holes[[2]uint64{a.id, b.id}] = w.now + d
+		w.note(a.id, "black hole", b.id, uint64(d), 0)
+		w.seen.hit(FlowCut)
+	}
+}
+
 // partition splits the nodes in two.
 func (w *world) partition() {
 	side, d := w.rng.Uint64(), w.draw(2*second)
@@ -241,9 +268,11 @@ func (w *world) suspend() {
 	for i := range w.events {
 		w.events[i].at += hour
 	}
-	for k, until := range w.cuts {
-		if until > w.now {
-			w.cuts[k] = until + hour
+	for _, cuts := range []map[[2]uint64]int64{w.cuts, w.holes} {
+		for k, until := range cuts {
+			if until > w.now {
+				cuts[k] = until + hour
+			}
 		}
 	}
 	for _, c := range w.conns { // frames keep their order

@@ -19,6 +19,7 @@ func (w *world) finish() {
 	w.healed = true
 	w.setup.credit, w.setup.creditBytes, w.setup.think = 300, 256<<10, min(w.setup.think, 2*ms)
 	clear(w.cuts)
+	clear(w.holes)
 	for _, n := range w.nodes {
 		n.slowUntil, n.doom = 0, notDoomed // who is frozen thaws soon
 		if !n.up && !n.fenced {

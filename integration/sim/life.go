@@ -11,8 +11,8 @@ const beatEvery = 20 * ms
 
 // sign of life of another server, by the clock of the process.
 type sign struct {
-	heard int64 // when something came from it
-	echo  int64 // when that left which it answered last
+	heard int64 // when a clock came from it
+	echo  int64 // when the clock left which it answered last
 }
 
 func (n *node) scheduleBeat() {
@@ -26,26 +26,33 @@ func (n *node) scheduleBeat() {
 	})
 }
 
-// beat sends a sign of life to another node, which answers it.
+// beat sends a sign of life to another node, which answers it on the same flow.
 func (n *node) beat(o *node) {
 	sent, life := n.now().Mono, n.life
-	n.w.carry(n, o, func() {
+	n.w.carry(n, n, o, func() {
 		o.signs[n.id-1].heard = o.now().Mono
-		n.w.carry(o, n, func() {
-			if n.life == life {
-				n.signs[o.id-1] = sign{n.now().Mono, max(n.signs[o.id-1].echo, sent)}
+		n.w.carry(n, o, n, func() {
+			if n.life != life {
+				return
+			}
+			s := &n.signs[o.id-1]
+			s.echo = max(s.echo, sent)
+			if n.w.opts.Mutant == EchoHears {
+				s.heard = n.now().Mono
 			}
 		})
 	})
 }
 
-// carry carries a sign of life as the network carries messages.
-func (w *world) carry(from, to *node, arrive func()) {
-	if w.cut(from.id, to.id) || w.fault(w.setup.lose) {
+// carry carries a sign of life as the network carries messages, on the flow that
+// one of the two has dialled.
+func (w *world) carry(dialled, from, to *node, arrive func()) {
+	cut := func() bool { return w.cutOn(dialled.id, from.id, to.id) }
+	if cut() || w.fault(w.setup.lose) {
 		return
 	}
 	w.after(w.setup.delay+w.draw(w.setup.jitter+1), func() {
-		if to.up && !w.cut(from.id, to.id) {
+		if to.up && !cut() {
 			to.alive(arrive)()
 		}
 	})
@@ -153,7 +160,7 @@ func (w *world) restless() string {
 func (w *world) breakQuiet(l, o *node) {
 	w.seen.hit(QuietBroken)
 	const ever = 1 << 50
-	switch w.rng.IntN(7) {
+	switch w.rng.IntN(9) {
 	case 0:
 		l.crash(false)
 	case 5: // for good
@@ -173,6 +180,12 @@ func (w *world) breakQuiet(l, o *node) {
 		w.cutLink(o, l, second)
 	case 4:
 		o.crash(false)
+	case 6: // it reaches nobody, and answers
+		w.lame = append(w.lame, l)
+		w.mute(l, ever)
+	case 7: // nobody reaches it, and all answer
+		w.lame = append(w.lame, l)
+		w.deafen(l, ever)
 	default:
 		w.reset(l)
 	}

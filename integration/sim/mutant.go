@@ -35,13 +35,14 @@ const (
 	RejoinOld      Mutant = "rejoin-old"      // who may have forgotten comes back as if nothing had happened
 	UnknownRefused Mutant = "unknown-refused" // an unknown outcome is told as a refusal
 	DeafQuiet      Mutant = "deaf-quiet"      // nobody tells a quiet replica that a server is gone or silent
+	EchoHears      Mutant = "echo-hears"      // an answer counts as a sign that the other's own flow carries
 )
 
 // Mutants lists all bugs that can be planted.
 func Mutants() []Mutant {
 	return []Mutant{
 		AckUnstored, ForgetHard, ApplyTwice, DropPending, DropSessions, MapOrder, KeepSuffix, CollectPending, LocalClock,
-		CompactFar, ConfirmEarly, SecondSession, LoseRelease, RejoinOld, UnknownRefused, DeafQuiet,
+		CompactFar, ConfirmEarly, SecondSession, LoseRelease, RejoinOld, UnknownRefused, DeafQuiet, EchoHears,
 	}
 }
 

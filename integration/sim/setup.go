@@ -53,6 +53,7 @@ type setup struct {
 	crashAll, doom         float64 // doom: a crash at a bad moment
 	partition, oneWay      float64
 	isolate                float64 // of the leader, or of one node for long
+	oneFlow                float64 // what a node has dialled carries nothing, or what others have dialled to it
 	slowDisk, stallDisk    float64
 	freeze                 float64 // a process that does not run for a while
 	clock, frozenClock     float64
@@ -145,6 +146,7 @@ func drawSetup(o Options) setup {
 	s.lazy, s.slowClient, s.large = some(0.3), some(0.3), some(0.003)
 	s.nack, s.delayNack, s.forget = some(0.05), some(0.02), some(0.02)
 	s.lull = some(0.001)
+	s.oneFlow = some(0.003)
 	return s
 }
 

@@ -31,6 +31,7 @@ type world struct {
 	nodes []*node
 	lame  []*node             // at the end: have a fault that does not heal
 	cuts  map[[2]uint64]int64 // link from, to -> until when it is cut
+	holes map[[2]uint64]int64 // flow that from has dialled to to -> until when it carries nothing either way
 
 	clients
 	proposed map[uint64]*tally // by hash of the command
@@ -70,7 +71,7 @@ func Run(o Options) Result {
 func newWorld(o Options) *world {
 	w := &world{
 		opts: o, setup: drawSetup(o), rng: rand.New(rand.NewPCG(o.Seed, 0x3014d)), judge: model.New(), seen: newCounters(),
-		now: second, cuts: map[[2]uint64]int64{}, proposed: map[uint64]*tally{}, reigns: map[uint64]*reign{}, hash: xxhash.New(), trace: make([]note, 0, traceLen),
+		now: second, cuts: map[[2]uint64]int64{}, holes: map[[2]uint64]int64{}, proposed: map[uint64]*tally{}, reigns: map[uint64]*reign{}, hash: xxhash.New(), trace: make([]note, 0, traceLen),
 	}
 	ids := make([]uint64, w.setup.replicas)
 	for i := range ids {
@@ -251,5 +252,12 @@ func (w *world) tail() string {
 	return b.String()
 }
 
-// cut reports whether nothing gets from one node to another now.
-func (w *world) cut(from, to uint64) bool { return w.cuts[[2]uint64{from, to}] > w.now }
+// cut reports whether nothing gets from one node to another now on what the
+// first has dialled: it sends all its messages there.
+func (w *world) cut(from, to uint64) bool { return w.cutOn(from, from, to) }
+
+// cutOn is cut for the flow that one of the two has dialled.
+func (w *world) cutOn(dialled, from, to uint64) bool {
+	other := from + to - dialled
+	return w.cuts[[2]uint64{from, to}] > w.now || w.holes[[2]uint64{dialled, other}] > w.now
+}
