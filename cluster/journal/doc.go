@@ -22,8 +22,7 @@
 //
 // It does not know what a record means, which of them is needed, or where the
 // record of an index is: its caller keeps positions and releases segments. It
-// starts no goroutine: Sync and Prepare run on the caller's. It does not lock its
-// directory.
+// starts no goroutine: Sync runs on the caller's. It does not lock its directory.
 //
 // Blind spot: damage to what was appended since the last record that was written
 // after a sync looks like a torn tail.

@@ -13,7 +13,6 @@ import (
 const (
 	segmentSuffix = ".seg"
 	spareSuffix   = ".spare"
-	tempSuffix    = ".tmp"
 )
 
 func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
@@ -277,55 +276,6 @@ func (j *Journal) recycle(name string) error {
 	defer f.Unlock()
 	f.spares, f.moved = append(f.spares, spare), true
 	return nil
-}
-
-// Prepare writes a spare segment, so that the next one has blocks that were
-// written before. It reports false if there are spares enough. It takes as long
-// as writing and syncing a segment does, beside everything else.
-func (j *Journal) Prepare() (bool, error) {
-	f := &j.files
-	f.Lock()
-	if f.closed {
-		f.Unlock()
-		return false, ErrClosed
-	}
-	if len(f.spares) > 0 || j.opts.Spares < 1 {
-		f.Unlock()
-		return false, nil
-	}
-	f.spare++
-	name := fmt.Sprintf("%016x%s", f.spare, spareSuffix)
-	f.Unlock()
-	if err := j.fill(name + tempSuffix); err != nil {
-		return false, fmt.Errorf("journal: prepare %s: %w", name, err)
-	}
-	if err := j.opts.FS.Rename(j.path(name+tempSuffix), j.path(name)); err != nil {
-		return false, fmt.Errorf("journal: prepare %s: %w", name, err)
-	}
-	f.Lock()
-	defer f.Unlock()
-	if f.closed {
-		return false, ErrClosed
-	}
-	f.spares = append(f.spares, name)
-	return true, nil
-}
-
-// fill writes a file of zeros.
-func (j *Journal) fill(name string) error {
-	file, err := j.opts.FS.Create(j.path(name), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	zeros := make([]byte, min(1<<20, j.opts.SegmentBytes))
-	for left := j.opts.SegmentBytes; left > 0 && err == nil; left -= int64(len(zeros)) {
-		zeros = zeros[:min(int64(len(zeros)), left)]
-		_, err = file.Write(zeros)
-	}
-	if err == nil {
-		err = file.SyncData()
-	}
-	return errors.Join(err, file.Close())
 }
 
 // Stats says what a journal holds.

@@ -71,7 +71,7 @@ func (o *Options) prepare() error {
 }
 
 // Journal is an open journal. Append and Sync may run at the same time, each on
-// one goroutine at a time; Read, Release, Prepare and Stats on any.
+// one goroutine at a time; Read, Release and Stats on any.
 type Journal struct {
 	opts    Options
 	current atomic.Uint64 // number of the segment that is written
@@ -364,13 +364,6 @@ func (j *Journal) failed(err error) error {
 	return j.fail(err)
 }
 
-// Next returns the sequence that the next record will have.
-func (j *Journal) Next() uint64 {
-	j.write.Lock()
-	defer j.write.Unlock()
-	return j.write.next
-}
-
 // Full returns the numbers of the segments that are written to no more, ascending.
 func (j *Journal) Full() []uint64 {
 	j.write.Lock()
@@ -391,6 +384,3 @@ func (j *Journal) Full() []uint64 {
 // Current returns the number of the segment that is written, 0 before the first
 // record after Open: what is appended from now on is in it or in a later one.
 func (j *Journal) Current() uint64 { return j.current.Load() }
-
-// Stable returns the sequence below which every record is on disk.
-func (j *Journal) Stable() uint64 { return j.stable.Load() }

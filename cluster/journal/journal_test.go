@@ -187,23 +187,6 @@ func TestReleasedSegmentsAreWrittenAgain(t *testing.T) {
 	}
 }
 
-func TestPrepareMakesASpare(t *testing.T) {
-	r := newRig(t, vfs.NewMem(), MinSegmentBytes)
-	for _, want := range []bool{true, false} {
-		if made, err := r.j.Prepare(); err != nil || made != want {
-			t.Fatalf("prepared %v, %v", made, err)
-		}
-	}
-	r.append(Record{Kind: 1, Data: []byte("x")})
-	if st := r.j.Stats(); st.Spares != 0 || st.Segments != 1 {
-		t.Errorf("%+v", st)
-	}
-	r.close()
-	if got, _ := r.open(); len(got) != 1 {
-		t.Errorf("%d records", len(got))
-	}
-}
-
 // Whatever a crash leaves, everything synced is there, and what else is there is
 // the beginning of what was appended after.
 func TestCrashes(t *testing.T) {
@@ -227,11 +210,7 @@ func TestCrashes(t *testing.T) {
 			case 7, 8:
 				r.sync()
 				synced = len(r.all)
-			case 9:
-				if _, err := r.j.Prepare(); err != nil {
-					t.Fatal(err)
-				}
-			case 10: // only what is on disk may be released, by its caller's rules
+			case 9, 10: // only what is on disk may be released, by its caller's rules
 				if len(r.at) == 0 || synced == 0 {
 					break
 				}

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -172,11 +171,6 @@ func (j *Journal) list() ([]uint64, error) {
 			f.last = max(f.last, was)
 			f.spares = append(f.spares, name)
 			f.spare = max(f.spare, n)
-		} else if n, ok := numberOf(name, spareSuffix+tempSuffix); ok {
-			f.spare = max(f.spare, n)
-			if err := j.opts.FS.Remove(j.path(name)); err != nil && !oserror.IsNotExist(err) {
-				return nil, fmt.Errorf("journal: remove unfinished %s: %w", name, err)
-			}
 		}
 	}
 	slices.Sort(numbers)

@@ -143,13 +143,12 @@ func crashOptions(t *testing.T, mode Mode, fs vfs.FS) Options {
 	return o
 }
 
-// confirmed compares a log with what a crash may leave: a number of steps between
-// what was confirmed and what had been asked for. With a journal, checkpoints that
-// nobody was promised may be missing: they are made again from the log.
-func (p *past) confirmed(t *testing.T, at crashPoint, l cluster.Log, least int, journal bool) {
-	t.Helper()
+// compare compares a log with what it may hold: a number of steps between what was
+// confirmed and what had been asked for. With a journal, checkpoints that nobody
+// was promised may be missing: they are made again from the log.
+func (p *past) compare(l cluster.Log, least, issued int, journal bool) error {
 	var last error
-	for n := at.issued; n >= least; n-- {
+	for n := issued; n >= least; n-- {
 		for m := n; m >= 0; m-- {
 			model := p.models[m]
 			if m < n {
@@ -160,7 +159,7 @@ func (p *past) confirmed(t *testing.T, at crashPoint, l cluster.Log, least int, 
 			}
 			err := model.Compare(l, true)
 			if err == nil {
-				return
+				return nil
 			}
 			if m == n {
 				last = err
@@ -170,7 +169,7 @@ func (p *past) confirmed(t *testing.T, at crashPoint, l cluster.Log, least int, 
 			}
 		}
 	}
-	t.Fatalf("crash before %s: the log is like none of the models %d to %d; the last difference: %v", at.op, least, at.issued, last)
+	return fmt.Errorf("the log is like none of the models %d to %d; the last difference: %w", least, issued, last)
 }
 
 func TestCrashEverywhere(t *testing.T) { shelves(t, crashEverywhere) }
@@ -230,9 +229,12 @@ func (p *past) recovered(t *testing.T, at crashPoint, o Options, sameBoot bool) 
 	// Of what was forgotten, a journal and its Pebble may remember different parts.
 	switch {
 	case forgot == nil:
-		p.confirmed(t, at, l, at.acked, !o.inPebble)
+		err = p.compare(l, at.acked, at.issued, !o.inPebble)
 	case o.inPebble:
-		p.confirmed(t, at, l, 0, false)
+		err = p.compare(l, 0, at.issued, false)
+	}
+	if err != nil {
+		t.Fatalf("crash before %s: %v", at.op, err)
 	}
 	if err := e.Close(); err != nil {
 		t.Fatalf("crash before %s: %v", at.op, err)

@@ -168,7 +168,7 @@ func TestFatalDoesNotReturn(t *testing.T) {
 
 // Damage is never served as a shorter log: after a flipped bit or a lost end, a
 // start refuses, or the copy says that it may have forgotten, or nothing is
-// missing.
+// missing but checkpoints at the end of Pebble's log, which the entries make again.
 func TestDamage(t *testing.T) {
 	outcomes := map[string]int{}
 	for name, memtable := range map[string]uint64{"tables": 32 << 10, "log": 4 << 20} {
@@ -187,10 +187,13 @@ func damageEverywhere(t *testing.T, memtable uint64, outcomes map[string]int) {
 	s := newSubject(t, o)
 	d := clustertest.NewDriver(5, clustertest.Voters)
 	d.Large = 20000
+	p := &past{models: []*clustertest.Model{d.Model.Clone()}, writes: make([]cluster.Write, 1)}
 	for range 100 {
-		if _, err := d.Step(s.Log(), func() {}); err != nil {
+		l := &noting{Log: s.Log()}
+		if _, err := d.Step(l, func() {}); err != nil {
 			t.Fatal(err)
 		}
+		p.models, p.writes = append(p.models, d.Model.Clone()), append(p.writes, l.last)
 	}
 	s.Settle()
 	if err := s.engine.note(); err != nil {
@@ -210,7 +213,7 @@ func damageEverywhere(t *testing.T, memtable uint64, outcomes map[string]int) {
 			} {
 				fs := image()
 				rewrite(t, fs, name, edit)
-				outcome := damaged(t, fs, d.Model)
+				outcome := damaged(t, fs, p)
 				outcomes[outcome]++
 				if outcome == "serves less" {
 					t.Errorf("%s: %s at %d of %d: serves less and says nothing", name, what, at, len(content))
@@ -235,7 +238,7 @@ func list(t *testing.T, fs vfs.FS, dir string) []string {
 }
 
 // damaged opens a damaged disk and says what became of it.
-func damaged(t *testing.T, fs *vfs.MemFS, m *clustertest.Model) string {
+func damaged(t *testing.T, fs *vfs.MemFS, p *past) string {
 	o := crashOptions(t, Sync, fs)
 	o.Logger = nil
 	var fatals atomic.Int64
@@ -260,7 +263,7 @@ func damaged(t *testing.T, fs *vfs.MemFS, m *clustertest.Model) string {
 			outcome = "may have forgotten"
 			return
 		}
-		err = m.Compare(l, true)
+		err = p.compare(l, len(p.models)-1, len(p.models)-1, true)
 		switch {
 		case err == nil:
 			outcome = "same"

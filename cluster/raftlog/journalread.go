@@ -123,25 +123,9 @@ func (s *journalShelf) each(from pebble.Reader, generation uint32, r cluster.Ran
 }
 
 func (s *journalShelf) recover(generation uint32) (view, error) {
-	v := view{generation: generation}
-	content, err := s.value(s.db, appendKey(nil, generation, kindEdge))
+	v, err := s.outline(generation)
 	if err != nil {
 		return v, err
-	}
-	e, err := parseEdge(content)
-	if err != nil {
-		return v, &CorruptError{What: "its edge", Err: err}
-	}
-	v.applied, v.first, v.conf = e.applied, e.first, e.conf
-	v.last = v.first - 1
-	v.terms.add(v.last, e.termBefore)
-	if content, err = s.value(s.db, appendKey(nil, generation, kindHard)); err != nil {
-		return v, err
-	}
-	if content != nil {
-		if v.hard, err = parseHard(content); err != nil {
-			return v, &CorruptError{What: "its hard state", Err: err}
-		}
 	}
 	s.where.RLock()
 	defer s.where.RUnlock()

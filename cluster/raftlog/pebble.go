@@ -307,7 +307,8 @@ func (s *pebbleShelf) scanOne(from pebble.Reader, generation uint32, index uint6
 	return closer.Close()
 }
 
-func (s *pebbleShelf) recover(generation uint32) (view, error) {
+// outline is what Pebble knows of a log but its entries.
+func (s *pebbleShelf) outline(generation uint32) (view, error) {
 	v := view{generation: generation}
 	content, err := s.value(s.db, appendKey(nil, generation, kindEdge))
 	if err != nil {
@@ -327,6 +328,14 @@ func (s *pebbleShelf) recover(generation uint32) (view, error) {
 		if v.hard, err = parseHard(content); err != nil {
 			return v, &CorruptError{What: "its hard state", Err: err}
 		}
+	}
+	return v, nil
+}
+
+func (s *pebbleShelf) recover(generation uint32) (view, error) {
+	v, err := s.outline(generation)
+	if err != nil {
+		return v, err
 	}
 	var broken error
 	err = s.scan(generation, cluster.Range{Lo: v.first, Hi: 1<<64 - 1}, func(e *pb.Entry) bool {
