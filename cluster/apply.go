@@ -306,9 +306,10 @@ func (r *Replica[R]) Quorum(now Now) bool {
 	return n > len(r.confState.GetVoters())/2
 }
 
-// hears reports whether this leader heard a replica within the election timeout.
+// hears reports whether this leader heard a replica within the election timeout,
+// and it has not gone since.
 func (r *Replica[R]) hears(id uint64, now Now) bool {
-	return r.heard[id] != 0 && now.Mono-r.heard[id] < r.opts.electionTimeout()
+	return !r.gone[id] && r.heard[id] != 0 && now.Mono-r.heard[id] < r.opts.electionTimeout()
 }
 
 // Deadline is when, in Now.Mono, Advance should run although nothing else

@@ -377,7 +377,7 @@ func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
 	g.writing -= len(in.stored)
 	if g.replica.Quiet() {
 		for replica, server := range g.servers {
-			g.replica.Hear(replica, g.host.echoed(server))
+			g.replica.Hear(replica, g.host.seen(server))
 		}
 	}
 	// First, since nothing else may fail before they belong to the replica, which

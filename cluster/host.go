@@ -63,6 +63,9 @@ type sign struct {
 	echo  int64 // when the clock left here which it answered last
 }
 
+// bothWays is when both flows carried, at the latest.
+func (s sign) bothWays() int64 { return min(s.heard, s.echo) }
+
 // member is a Group without its type parameter.
 type member interface {
 	tick(now int64) bool
@@ -138,7 +141,7 @@ func (h *Host) watch(now int64) {
 	h.mu.RLock()
 	list, signs := h.mu.list, h.mu.signs
 	for _, s := range signs {
-		long = long || now-min(s.heard, s.echo) >= patience
+		long = long || now-s.bothWays() >= patience
 	}
 	if !long {
 		h.mu.RUnlock()
@@ -152,21 +155,21 @@ func (h *Host) watch(now int64) {
 				return 0
 			}
 			if asks {
-				return now - signs[server].echo
+				return now - signs[server].bothWays()
 			}
 			return now - signs[server].heard
 		})
 	}
 }
 
-// echoed is when that left this server which another one answered last.
-func (h *Host) echoed(server uint64) int64 {
+// seen is when another server was heard and heard this one, at the latest.
+func (h *Host) seen(server uint64) int64 {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if server == h.opts.Server {
 		return int64(time.Since(h.start))
 	}
-	return h.mu.signs[server].echo
+	return h.mu.signs[server].bothWays()
 }
 
 // Echo implements [Receiving].

@@ -133,6 +133,15 @@ func (n *network) blackhole(server uint64) {
 	}
 }
 
+// blackholeTo cuts the flows that others have dialled to a server.
+func (n *network) blackholeTo(server uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for other := range n.hosts {
+		n.cut[[2]uint64{other, server}] = true
+	}
+}
+
 func (w wire) Send(server uint64, e cluster.Envelope, m *pb.Message) bool {
 	h := w.net.receiver(w.from, server)
 	if h == nil {

@@ -37,9 +37,10 @@ import (
 // follows a server that lives hears either its heartbeats, or its campaign, or
 // that it stopped.
 //
-// A leader counts another as heard while its server answers: that says that the
-// other server hears this one, and so that the replica there, as it agreed to,
-// votes for nobody else.
+// A leader counts another as heard while its server answers and shows its clock.
+// The one says that the other server hears this one, and so that the replica
+// there, as it agreed to, votes for nobody else; the other that this one would
+// hear if a candidate had woken it.
 
 const (
 	// A leader asks after so many election timeouts without anything to do.
@@ -117,8 +118,8 @@ func (r *Replica[R]) Silent(now Now, replica uint64) {
 	}
 }
 
-// Hear says that the server of a replica has answered what left this one at a
-// moment. Of a quiet replica it is as good as an answer.
+// Hear says that at a moment the server of a replica was heard, and heard this
+// one. Of a quiet replica that is as good as an answer.
 func (r *Replica[R]) Hear(replica uint64, at int64) {
 	if r.rest.quiet && r.role == raft.StateLeader && replica != r.opts.ID {
 		r.heard[replica] = max(r.heard[replica], at)

@@ -304,6 +304,25 @@ func TestQuietLeaderNeedsServers(t *testing.T) {
 	}
 }
 
+// Who has gone does not count for a quorum, whenever it was heard last.
+func TestGoneIsNotHeard(t *testing.T) {
+	e := newEnsemble(t)
+	l := e.calm()
+	f, other := uint64((l+1)%3+1), uint64((l+2)%3+1)
+	e.r[l].PeerDown(e.now, f)
+	if !e.r[l].Quorum(e.now) {
+		t.Error("no quorum although one of two others is there")
+	}
+	e.r[l].PeerDown(e.now, other)
+	if e.r[l].Quorum(e.now) {
+		t.Error("a quorum although both others have gone")
+	}
+	if e.run(300 * time.Millisecond); !e.r[l].Quorum(e.now) {
+		t.Error("no quorum although both were heard again")
+	}
+	e.calm()
+}
+
 // Nothing is quiet for ever, whatever was lost.
 func TestQuietEnds(t *testing.T) {
 	e := newEnsemble(t)

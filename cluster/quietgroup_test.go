@@ -144,3 +144,38 @@ func TestQuietLeaderFallsMute(t *testing.T) {
 		}
 	})
 }
+
+// A quiet leader to which nothing comes has no quorum when an election timeout is
+// over, though the others still answer on its own flows, and leads no more soon.
+func TestQuietLeaderFallsDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		var mute atomic.Uint64
+		defer c.live(&mute)()
+		first := c.leader()
+		time.Sleep(10 * time.Second)
+		quorum := func() bool {
+			s, err := c.groups[first].Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Quorum
+		}
+		if !quorum() {
+			t.Error("no quorum while the group is quiet")
+		}
+		c.net.blackholeTo(uint64(first + 1))
+		time.Sleep(300 * time.Millisecond)
+		if !quorum() {
+			t.Error("no quorum before the election timeout")
+		}
+		time.Sleep(400 * time.Millisecond)
+		if quorum() {
+			t.Error("a quorum, though nothing was heard for longer than the election timeout")
+		}
+		time.Sleep(3 * time.Second)
+		if c.groups[first].Leads() {
+			t.Error("the leader hears nobody, and leads")
+		}
+	})
+}

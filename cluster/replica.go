@@ -110,6 +110,7 @@ type Replica[R any] struct {
 	now      Now // of the last input
 	edges    edges
 	heard    map[uint64]int64 // replica id -> Mono of its last message of our term
+	gone     map[uint64]bool  // replica id -> its process has gone, and nothing of it was heard since
 	since    int64            // Mono at which this replica began to lead
 	campaign int64            // Mono at which to campaign, 0 never
 	formed   bool             // the log is not empty
@@ -148,7 +149,7 @@ func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leadin
 	}
 	r := &Replica[R]{
 		opts: opts, log: log, machine: machine, leading: leading, confState: cs,
-		rand: rand.New(rand.NewPCG(opts.Seed, opts.ID)), heard: map[uint64]int64{}, born: now.Mono,
+		rand: rand.New(rand.NewPCG(opts.Seed, opts.ID)), heard: map[uint64]int64{}, gone: map[uint64]bool{}, born: now.Mono,
 		edges: edges{keep: defaultRetention()},
 	}
 	if err := r.load(); err != nil {
@@ -251,6 +252,7 @@ func (r *Replica[R]) Step(now Now, m *pb.Message) {
 	// Who asks for votes, or still is in an earlier term, does not follow us.
 	if m.GetTerm() == r.term {
 		r.heard[m.GetFrom()] = now.Mono
+		delete(r.gone, m.GetFrom())
 	}
 	if !r.stirs(now, m) {
 		return
@@ -292,8 +294,10 @@ func (r *Replica[R]) Unreachable(to uint64) {
 
 // PeerDown says that the process of a replica has gone. If it led, this replica
 // campaigns at once instead of waiting for the election timeout: PreVote lets it
-// win only where the others have lost the leader too.
+// win only where the others have lost the leader too. If this one leads, the
+// other does not count for its quorum.
 func (r *Replica[R]) PeerDown(now Now, replica uint64) {
+	r.gone[replica] = true
 	if r.role == raft.StateLeader {
 		r.wake()
 	}

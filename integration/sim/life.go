@@ -15,6 +15,8 @@ type sign struct {
 	echo  int64 // when the clock left which it answered last
 }
 
+func (s sign) bothWays() int64 { return min(s.heard, s.echo) }
+
 func (n *node) scheduleBeat() {
 	n.after(beatEvery, func() {
 		for _, o := range n.w.nodes {
@@ -68,7 +70,7 @@ func (n *node) watch() {
 	for _, o := range n.w.nodes {
 		at, patience := n.signs[o.id-1].heard, electionTicks*int64(n.w.setup.tick)
 		if s.Leader == n.id {
-			at = n.signs[o.id-1].echo
+			at = n.signs[o.id-1].bothWays()
 		} else {
 			patience += patience / 2
 		}
@@ -83,7 +85,7 @@ func (n *node) hear(in *inbox) {
 	now := n.now()
 	if n.replica.Quiet() {
 		for i, s := range n.signs {
-			n.replica.Hear(uint64(i)+1, s.echo)
+			n.replica.Hear(uint64(i)+1, s.bothWays())
 		}
 		if n.w.opts.Mutant == DeafQuiet {
 			return
