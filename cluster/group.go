@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"runtime/pprof"
 	"slices"
@@ -521,7 +522,13 @@ func (g *Group[R]) watch(silence func(server uint64, asks bool) int64) {
 	}
 }
 
-func (g *Group[R]) patience() int64 { return g.cfg.electionTimeout() }
+// patience is how soon the host must tell the group that a server is silent.
+func (g *Group[R]) patience() int64 {
+	if !g.cfg.mayRest() {
+		return math.MaxInt64
+	}
+	return g.cfg.electionTimeout()
+}
 
 func (g *Group[R]) receive(e Envelope, m *pb.Message) {
 	// A snapshot has a way of its own: without its body Raft must not see one.

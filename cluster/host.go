@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"runtime/pprof"
 	"slices"
 	"sync"
@@ -50,8 +51,7 @@ type Host struct {
 		signs  map[uint64]sign  // of life, by server; of one that is down none
 		awake  []member         // come to want ticks since the ticker looked
 	}
-	// patience is the shortest election timeout of a group here, and 0 before
-	// there is one.
+	// patience is the shortest election timeout of a group here that may be quiet.
 	patience atomic.Int64
 }
 
@@ -83,6 +83,7 @@ func OpenHost(opts HostOptions) *Host {
 	h.mu.groups = map[replicaKey]member{}
 	h.mu.clocks = map[uint64]int64{}
 	h.mu.signs = map[uint64]sign{}
+	h.patience.Store(math.MaxInt64)
 	go pprof.Do(ctx, pprof.Labels("host", "ticker"), h.run)
 	return h
 }
@@ -167,18 +168,17 @@ func (h *Host) seen(server uint64) int64 {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if server == h.opts.Server {
-		return int64(time.Since(h.start))
+		return h.mono(time.Now())
 	}
 	return h.mu.signs[server].bothWays()
 }
 
 // Echo implements [Receiving].
-func (h *Host) Echo(server uint64, ago time.Duration) {
-	now := h.now().Mono
+func (h *Host) Echo(server uint64, left time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s, up := h.mu.signs[server]; up {
-		h.mu.signs[server] = sign{heard: s.heard, echo: max(s.echo, now-int64(ago))}
+		h.mu.signs[server] = sign{heard: s.heard, echo: max(s.echo, h.mono(left))}
 	}
 }
 
@@ -196,9 +196,7 @@ func (h *Host) add(key replicaKey, g member) error {
 	}
 	h.mu.groups[key] = g
 	h.setList()
-	if have := h.patience.Load(); have == 0 || g.patience() < have {
-		h.patience.Store(g.patience())
-	}
+	h.patience.Store(min(h.patience.Load(), g.patience()))
 	return nil
 }
 
@@ -269,8 +267,11 @@ func (h *Host) now() Now {
 	h.mu.RLock()
 	median := h.mu.median
 	h.mu.RUnlock()
-	return Now{Mono: int64(t.Sub(h.start)) + 1, Wall: t.UnixNano() + median}
+	return Now{Mono: h.mono(t), Wall: t.UnixNano() + median}
 }
+
+// mono is Now.Mono at a moment.
+func (h *Host) mono(t time.Time) int64 { return int64(t.Sub(h.start)) + 1 }
 
 // Receive implements [Receiving].
 func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message) {

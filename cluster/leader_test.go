@@ -81,7 +81,7 @@ func newPuppet(t *testing.T, voters ...uint64) *puppet {
 	m := &blank{}
 	var err error
 	p.Replica, err = NewReplica(Options{
-		Group: 7, ID: 1, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10,
+		Group: 7, ID: 1, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Beat: Beat,
 	}, p.log, m, m, p.now)
 	if err != nil {
 		t.Fatal(err)

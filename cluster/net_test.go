@@ -206,7 +206,7 @@ func (c *trio) startOn(i int, log cluster.Log) {
 	c.machines[i] = &tally{}
 	g, err := cluster.StartGroup(c.hosts[i], cluster.GroupConfig{
 		Options: cluster.Options{
-			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: c.beat, ElectionTicks: 10, Seed: uint64(i),
+			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: c.beat, ElectionTicks: 10, Beat: cluster.Beat, Seed: uint64(i),
 		},
 		Name: "test", Members: []cluster.Member{{Replica: 1, Server: 1}, {Replica: 2, Server: 2}, {Replica: 3, Server: 3}},
 		OnFail: func(err error) { c.fails <- err },

@@ -53,6 +53,9 @@ type Options struct {
 	Tick           time.Duration
 	HeartbeatTicks int
 	ElectionTicks  int
+	// Beat is how often servers show each other that they live, 0 if they do not.
+	// A replica that would notice its loss too soon is never quiet.
+	Beat time.Duration
 	// Seed draws the jitter of campaigns.
 	Seed uint64
 }
@@ -71,6 +74,14 @@ func (o Options) Validate() error {
 	check(o.HeartbeatTicks > 0, "heartbeat is %d ticks, must be above 0", o.HeartbeatTicks)
 	check(o.ElectionTicks >= 3*o.HeartbeatTicks, "election timeout is %d ticks, must be at least three heartbeats of %d ticks", o.ElectionTicks, o.HeartbeatTicks)
 	return errors.Join(errs...)
+}
+
+// beats is how many signs of life of a server are to come in an election timeout,
+// at least, where replicas may be quiet: one that is late costs nobody its leader.
+const beats = 3
+
+func (o Options) mayRest() bool {
+	return o.Beat > 0 && o.electionTimeout() >= beats*int64(o.Beat)
 }
 
 func (o Options) electionTimeout() int64 {

@@ -19,7 +19,8 @@ import (
 //     has agreed in this round. It stays awake and goes on asking until then, so a
 //     lost message costs nothing. It asks while all logs are equal and everything
 //     is applied and in a checkpoint, nothing waits, nobody is silent, no
-//     leadership is being transferred and the configuration is not joint.
+//     leadership is being transferred and the configuration is not joint. Where the
+//     election timeout is so short that servers might seem silent, nobody asks.
 //   - A follower agrees when its log ends where the leader's does, and all of it is
 //     applied and in a checkpoint. From then on it does not tick.
 //   - A quiet leader wakes for a proposal or a command of its machine, for any
@@ -224,7 +225,7 @@ func (r *Replica[R]) maybeQuiet(now Now) {
 
 // mayRest reports whether this leader may ask for quiet, or be it.
 func (r *Replica[R]) mayRest(now Now) bool {
-	if !r.led || r.rest.idle < quietAfter*r.opts.ElectionTicks || r.busy() ||
+	if !r.led || !r.opts.mayRest() || r.rest.idle < quietAfter*r.opts.ElectionTicks || r.busy() ||
 		len(r.confState.GetVotersOutgoing()) > 0 || len(r.confState.GetLearners()) > 0 || r.rn.BasicStatus().LeadTransferee != 0 {
 		return false
 	}
@@ -245,7 +246,7 @@ func (r *Replica[R]) busy() bool {
 func (r *Replica[R]) agrees() bool {
 	q := &r.rest
 	last, err := r.log.LastIndex()
-	return err == nil && r.role == raft.StateFollower && r.leader == q.with && r.term == q.term && !r.busy() &&
+	return err == nil && r.opts.mayRest() && r.role == raft.StateFollower && r.leader == q.with && r.term == q.term && !r.busy() &&
 		r.applied == q.asked.index && last == q.asked.index
 }
 

@@ -18,12 +18,17 @@ type ensemble struct {
 	lose func(m *pb.Message) bool
 	dead [3]bool
 	sent int // messages
+	beat time.Duration
 
 	ticks int
 }
 
 func newEnsemble(t *testing.T) *ensemble {
-	e := &ensemble{t: t, now: Now{Mono: 1, Wall: 1}, lose: func(*pb.Message) bool { return false }}
+	return newEnsembleWith(t, Beat)
+}
+
+func newEnsembleWith(t *testing.T, beat time.Duration) *ensemble {
+	e := &ensemble{t: t, now: Now{Mono: 1, Wall: 1}, beat: beat, lose: func(*pb.Message) bool { return false }}
 	for i := range e.r {
 		e.logs[i] = plainLog{raft.NewMemoryStorage(), []uint64{1, 2, 3}}
 		e.start(i)
@@ -35,7 +40,7 @@ func (e *ensemble) start(i int) {
 	m := &blank{}
 	var err error
 	e.r[i], err = NewReplica(Options{
-		Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Seed: 1,
+		Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Beat: e.beat, Seed: 1,
 	}, e.logs[i], m, m, e.now)
 	if err != nil {
 		e.t.Fatal(err)
@@ -301,6 +306,27 @@ func TestQuietLeaderNeedsServers(t *testing.T) {
 	e.r[l].Hear(uint64((l+1)%3+1), e.now.Mono)
 	if e.r[l].Quorum(e.now) {
 		t.Error("servers are heard for replicas that may not be quiet")
+	}
+}
+
+// Where servers show too seldom that they live, nobody is quiet.
+func TestHastyGroupIsNotQuiet(t *testing.T) {
+	for _, beat := range []time.Duration{0, 500*time.Millisecond/3 + 1} {
+		e := newEnsembleWith(t, beat)
+		if e.run(10 * time.Second); e.quiet() > 0 || e.leader() < 0 {
+			t.Errorf("beat %v, election timeout 500 ms: %d are quiet, replica %d leads", beat, e.quiet(), e.leader()+1)
+		}
+	}
+	newEnsembleWith(t, 500*time.Millisecond/3).calm()
+	// One of the others does not agree, and the leader does not ask.
+	for from, want := range []int{0, 1} {
+		e := newEnsemble(t)
+		e.run(time.Second)
+		one := (e.leader() + from) % 3
+		e.r[one].opts.Beat = 0
+		if e.run(10 * time.Second); e.r[one].Quiet() || e.quiet() != want {
+			t.Errorf("replica %d may not be quiet, %d is leader: %d are quiet", one+1, e.leader()+1, e.quiet())
+		}
 	}
 }
 

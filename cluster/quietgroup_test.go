@@ -31,7 +31,7 @@ func (c *trio) live(mute *atomic.Uint64) (end func()) {
 					// The echo comes back on the flow that the clock came on.
 					if there := c.net.receiver(from, to); there != nil {
 						there.Wall(from, 0, 0)
-						c.hosts[i].Echo(to, time.Millisecond)
+						c.hosts[i].Echo(to, time.Now())
 					}
 				}
 			}

@@ -30,6 +30,9 @@ type Transport interface {
 	SendSnapshot(server uint64, e Envelope, m *pb.Message, body func(io.Writer) error, done func(error))
 }
 
+// Beat is how often servers show each other that they live.
+const Beat = 50 * time.Millisecond
+
 // Receiving is what a transport calls, from its own goroutines.
 type Receiving interface {
 	// Receive takes a message. It must not block for long. The bytes of m
@@ -42,10 +45,10 @@ type Receiving interface {
 	PeerUp(server uint64)
 	PeerDown(server uint64)
 	// Wall says what another server's clock showed, and this one's when it was
-	// received, in nanoseconds since 1970. It comes several times in an election
-	// timeout, and shows that the server lives.
+	// received, in nanoseconds since 1970. It comes once in a Beat, and shows that
+	// the server lives.
 	Wall(server uint64, theirs, ours int64)
-	// Echo says that another server has just answered what left this one so long
-	// ago. It comes as often as Wall.
-	Echo(server uint64, ago time.Duration)
+	// Echo says that another server has answered what left this one at a moment,
+	// which has a monotonic reading. It comes as often as Wall.
+	Echo(server uint64, left time.Time)
 }

@@ -272,7 +272,7 @@ func (n *realmNode) start() error {
 	g, err := cluster.StartGroup(n.server.host, cluster.GroupConfig{
 		Options: cluster.Options{
 			Group: catalog.RealmGroup, ID: n.self.ID, Rank: int(n.self.ID - 1), Seed: n.server.incarnation,
-			Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10,
+			Tick: 50 * time.Millisecond, HeartbeatTicks: 2, ElectionTicks: 10, Beat: cluster.Beat,
 		},
 		Name: "realm", Members: members, OnFail: n.server.groupFailed,
 	}, log, machine, machine)

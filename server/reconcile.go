@@ -225,7 +225,7 @@ func (r *reconciler) open(h *hosted, c *catalog.ClusterView) error {
 	g, err := cluster.StartGroup[store.Result](r.server.host, cluster.GroupConfig{
 		Options: cluster.Options{
 			Group: c.ID, ID: h.replica, Rank: rank(c, h.replica), Seed: r.server.incarnation, Tick: c.Tuning.Tick,
-			HeartbeatTicks: ticks(c.Tuning.Heartbeat, c.Tuning.Tick), ElectionTicks: ticks(c.Tuning.ElectionTimeout, c.Tuning.Tick),
+			HeartbeatTicks: ticks(c.Tuning.Heartbeat, c.Tuning.Tick), ElectionTicks: ticks(c.Tuning.ElectionTimeout, c.Tuning.Tick), Beat: cluster.Beat,
 		},
 		Name: c.Name, Members: members(c),
 		OnFail: func(err error) { r.server.groupFailed(err); r.again() },

@@ -25,12 +25,13 @@ type delivery struct {
 	message  *pb.Message
 }
 
-// wall is one call of Receiving.Wall.
+// echo is one call of Receiving.Echo.
 type echo struct {
 	server uint64
-	ago    time.Duration
+	left   time.Time
 }
 
+// wall is one call of Receiving.Wall.
 type wall struct {
 	server       uint64
 	theirs, ours int64
@@ -70,9 +71,9 @@ func (r *recorder) ReceiveSnapshot(server uint64, e cluster.Envelope, m *pb.Mess
 func (r *recorder) PeerUp(server uint64)   { r.links <- fmt.Sprintf("up %d", server) }
 func (r *recorder) PeerDown(server uint64) { r.links <- fmt.Sprintf("down %d", server) }
 
-func (r *recorder) Echo(server uint64, ago time.Duration) {
+func (r *recorder) Echo(server uint64, left time.Time) {
 	select {
-	case r.echoes <- echo{server, ago}:
+	case r.echoes <- echo{server, left}:
 	default:
 	}
 }

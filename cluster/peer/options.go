@@ -117,7 +117,7 @@ func (l *Limits) setDefaults() {
 		}
 	}
 	if l.Beat == 0 {
-		l.Beat = min(50*time.Millisecond, l.Clock)
+		l.Beat = min(cluster.Beat, l.Clock)
 	}
 	counts := []struct {
 		field *int

@@ -171,7 +171,7 @@ func (p *peer) hearEchoes(l *line) error {
 		l.heard.Store(int64(now))
 		if at, ok := l.answered(binary.LittleEndian.Uint64(payload)); ok {
 			p.rtt.Store(int64(now - at))
-			p.t.opts.Receiving.Echo(p.id, now-at)
+			p.t.opts.Receiving.Echo(p.id, p.t.start.Add(at))
 		}
 	}
 }

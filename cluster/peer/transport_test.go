@@ -213,6 +213,7 @@ func TestSendRefusesWhatMayNotTravel(t *testing.T) {
 func TestClocks(t *testing.T) {
 	var mu sync.Mutex
 	base := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
+	began := time.Now()
 	a, b := pair(t, func(o *Options) {
 		if o.Server == 1 {
 			o.Now = func() time.Time {
@@ -233,9 +234,11 @@ func TestClocks(t *testing.T) {
 	}
 	// Each clock is echoed, also when the next has left already.
 	for range 3 {
-		if e := await(t, a.echoes, "echo"); e.server != 2 || e.ago <= 0 {
+		e := await(t, a.echoes, "echo")
+		if e.server != 2 || !e.left.After(began) || !e.left.Before(time.Now()) {
 			t.Fatalf("echo %+v", e)
 		}
+		began = e.left
 	}
 	until(t, "a round-trip time", func() bool { return b.Peers()[0].RoundTrip > 0 && a.Peers()[0].RoundTrip > 0 })
 }

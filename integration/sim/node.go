@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"slices"
+	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -98,7 +99,7 @@ func (n *node) start() {
 	m := newMachine(n, svc)
 	opts := cluster.Options{
 		Group: group, ID: n.id, Rank: int(n.id) - 1, Tick: w.setup.tick, HeartbeatTicks: 2, ElectionTicks: electionTicks,
-		Seed: w.opts.Seed ^ n.life<<32,
+		Beat: time.Duration(beatEvery), Seed: w.opts.Seed ^ n.life<<32,
 	}
 	m.loads = true
 	replica, err := cluster.NewReplica(opts, n.log, m, leading{svc, n}, n.now())
