@@ -48,7 +48,7 @@ type Host struct {
 		list   []member         // of groups; replaced, never changed
 		clocks map[uint64]int64 // server -> its wall clock minus ours
 		median int64            // of the servers' clocks and ours, relative to ours
-		signs  map[uint64]sign  // of life, by server; of one that is down none
+		signs  map[uint64]sign  // of life, by server that is up
 		awake  []member         // come to want ticks since the ticker looked
 	}
 	// patience is the shortest election timeout of a group here that may be quiet.
@@ -111,7 +111,7 @@ func (h *Host) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			now := h.now().Mono
-			awake = slices.DeleteFunc(h.arrived(awake), func(g member) bool { return !g.tick(now) })
+			awake = slices.DeleteFunc(h.arrived(awake), func(g member) bool { return h.rests(g, now) })
 			h.watch(now)
 		}
 	}
@@ -134,32 +134,51 @@ func (h *Host) arrived(to []member) []member {
 	return to
 }
 
-// watch looks whether a server is silent, and tells the quiet groups for which
-// it is for too long. It goes on telling them while that lasts: a group that was
-// told is not quiet for long.
+// rests ticks a group that is awake, and reports whether it wants no more of it.
+// One that has gone quiet may have missed that a server is down.
+func (h *Host) rests(g member, now int64) bool {
+	if g.tick(now) {
+		return false
+	}
+	g.watch(h.silence(now))
+	return true
+}
+
+// watch looks whether a server that is up is silent, and tells the quiet groups
+// for which it is for too long. It goes on telling them while that lasts: a group
+// that was told is not quiet for long. Of one that is down they were told as it
+// went.
 func (h *Host) watch(now int64) {
 	patience, long := h.patience.Load(), false
 	h.mu.RLock()
-	list, signs := h.mu.list, h.mu.signs
-	for _, s := range signs {
+	for _, s := range h.mu.signs {
 		long = long || now-s.bothWays() >= patience
 	}
+	h.mu.RUnlock()
 	if !long {
-		h.mu.RUnlock()
 		return
 	}
-	signs = maps.Clone(signs)
-	h.mu.RUnlock()
-	for _, g := range list {
-		g.watch(func(server uint64, asks bool) int64 {
-			if server == h.server() {
-				return 0
-			}
-			if asks {
-				return now - signs[server].bothWays()
-			}
+	silence := h.silence(now)
+	for _, g := range h.members() {
+		g.watch(silence)
+	}
+}
+
+// silence returns how long nothing was heard of a server, or, where asks is set,
+// nothing or no answer. A server that is down was never heard.
+func (h *Host) silence(now int64) func(server uint64, asks bool) int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	signs, own := maps.Clone(h.mu.signs), h.opts.Server
+	return func(server uint64, asks bool) int64 {
+		switch {
+		case server == own:
+			return 0
+		case asks:
+			return now - signs[server].bothWays()
+		default:
 			return now - signs[server].heard
-		})
+		}
 	}
 }
 
@@ -304,7 +323,7 @@ func (h *Host) PeerDown(server uint64) {
 	h.opts.Logger.Info("peer down", "peer", server)
 	h.mu.Lock()
 	delete(h.mu.clocks, server)
-	h.mu.signs[server] = sign{}
+	delete(h.mu.signs, server)
 	h.setMedian()
 	h.mu.Unlock()
 	for _, g := range h.members() {
@@ -319,7 +338,9 @@ func (h *Host) Wall(server uint64, theirs, ours int64) {
 	defer h.mu.Unlock()
 	h.mu.clocks[server] = theirs - ours
 	h.setMedian()
-	h.mu.signs[server] = sign{heard: now, echo: h.mu.signs[server].echo}
+	if s, up := h.mu.signs[server]; up {
+		h.mu.signs[server] = sign{heard: now, echo: s.echo}
+	}
 }
 
 // setMedian is called with mu held. Of an even number the lower middle counts.

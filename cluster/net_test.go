@@ -172,20 +172,23 @@ func (w wire) SendSnapshot(server uint64, e cluster.Envelope, m *pb.Message, bod
 
 // trio is three servers with one group.
 type trio struct {
-	t        *testing.T
-	net      *network
-	hosts    [3]*cluster.Host
-	groups   [3]*cluster.Group[string]
-	machines [3]*tally
-	logs     [3]*clustertest.MemLog
-	fails    chan error
-	beat     int // ticks
+	t         *testing.T
+	net       *network
+	hosts     [3]*cluster.Host
+	groups    [3]*cluster.Group[string]
+	machines  [3]*tally
+	logs      [3]*clustertest.MemLog
+	fails     chan error
+	heartbeat int // ticks
+	beat      time.Duration
 }
 
-func newTrio(t *testing.T) *trio { return newTrioWith(t, 2) }
+func newTrio(t *testing.T) *trio { return newTrioWith(t, 2, 0) }
 
-func newTrioWith(t *testing.T, heartbeat int) *trio {
-	c := &trio{t: t, beat: heartbeat, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}, sent: map[pb.MessageType]int{}}, fails: make(chan error, 3)}
+// newTrioWith returns a trio whose servers are to show in every beat that they
+// live, as trio.live lets them; if it is 0 the group is never quiet.
+func newTrioWith(t *testing.T, heartbeat int, beat time.Duration) *trio {
+	c := &trio{t: t, heartbeat: heartbeat, beat: beat, net: &network{hosts: map[uint64]*cluster.Host{}, cut: map[[2]uint64]bool{}, sent: map[pb.MessageType]int{}}, fails: make(chan error, 3)}
 	for i := range c.groups {
 		c.hosts[i] = cluster.OpenHost(cluster.HostOptions{
 			Transport: wire{c.net, uint64(i + 1)}, Server: uint64(i + 1), Incarnation: uint64(i + 1), Logger: slog.New(slog.DiscardHandler),
@@ -206,7 +209,7 @@ func (c *trio) startOn(i int, log cluster.Log) {
 	c.machines[i] = &tally{}
 	g, err := cluster.StartGroup(c.hosts[i], cluster.GroupConfig{
 		Options: cluster.Options{
-			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: c.beat, ElectionTicks: 10, Beat: cluster.Beat, Seed: uint64(i),
+			Group: 7, ID: uint64(i + 1), Rank: i, Tick: 50 * time.Millisecond, HeartbeatTicks: c.heartbeat, ElectionTicks: 10, Beat: c.beat, Seed: uint64(i),
 		},
 		Name: "test", Members: []cluster.Member{{Replica: 1, Server: 1}, {Replica: 2, Server: 2}, {Replica: 3, Server: 3}},
 		OnFail: func(err error) { c.fails <- err },

@@ -39,7 +39,7 @@ func TestALonePublisherCostsOneRoundTripToEachFollower(t *testing.T) {
 
 func TestFollowersLearnOfACommitBeforeTheNextHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrioWith(t, 3)
+		c := newTrioWith(t, 3, 0)
 		at := c.leader()
 		c.settle(0, 1, 2)
 		for i := range 50 {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/perdure/perdure/cluster"
 )
 
 // live lets the servers of a trio show each other that they live, but for those
@@ -61,7 +63,7 @@ func (c *trio) messages() (n int) {
 // leader is silent, though all connections stand.
 func TestServersKeepQuietGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrio(t)
+		c := newTrioWith(t, 2, cluster.Beat)
 		var mute atomic.Uint64
 		defer c.live(&mute)()
 		first := c.leader()
@@ -111,7 +113,7 @@ func TestServersKeepQuietGroups(t *testing.T) {
 // for the silence of a server.
 func TestQuietLeaderIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrio(t)
+		c := newTrioWith(t, 2, cluster.Beat)
 		var mute atomic.Uint64
 		defer c.live(&mute)()
 		first := c.leader()
@@ -129,7 +131,7 @@ func TestQuietLeaderIsClosed(t *testing.T) {
 // it answers on those of the others.
 func TestQuietLeaderFallsMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrio(t)
+		c := newTrioWith(t, 2, cluster.Beat)
 		var mute atomic.Uint64
 		defer c.live(&mute)()
 		first := c.leader()
@@ -149,7 +151,7 @@ func TestQuietLeaderFallsMute(t *testing.T) {
 // over, though the others still answer on its own flows, and leads no more soon.
 func TestQuietLeaderFallsDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrio(t)
+		c := newTrioWith(t, 2, cluster.Beat)
 		var mute atomic.Uint64
 		defer c.live(&mute)()
 		first := c.leader()

@@ -213,7 +213,7 @@ func TestAStoppedGroupKeepsNothing(t *testing.T) {
 
 func TestHandOverAtAnyTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newTrioWith(t, 3) // no heartbeat when the quorum is checked
+		c := newTrioWith(t, 3, 0) // no heartbeat when the quorum is checked
 		for i := range 25 {
 			at := c.leader()
 			time.Sleep(600*time.Millisecond + time.Duration(i)*20*time.Millisecond)
