@@ -137,7 +137,9 @@ func (r *Replica[R]) Farewell() (out []*pb.Message) {
 				out = append(out, r.say(pb.MsgHeartbeat, id, saying{what: sayGone}))
 			}
 		}
-	case r.rest.quiet:
+	case r.rest.with != 0:
+		// Who asked last may be quiet on this one's word, though this one is awake by
+		// now, or campaigns: a quiet leader takes a server that lives for its replica.
 		out = append(out, r.say(pb.MsgHeartbeatResp, r.rest.with, saying{what: sayWake}))
 	}
 	return out

@@ -282,6 +282,38 @@ func TestQuietReplicaStops(t *testing.T) {
 	}
 }
 
+// Who was woken, and stops before it can campaign, says so: its leader is quiet on
+// its word.
+func TestWokenFollowerStops(t *testing.T) {
+	for what, wake := range map[string]func(*Replica[string], Now, uint64){
+		"awake":      func(r *Replica[string], _ Now, _ uint64) { r.wake() },
+		"leaderless": (*Replica[string]).Silent,
+		"campaigns": func(r *Replica[string], now Now, leader uint64) {
+			r.Silent(now, leader)
+			r.campaign = 1
+		},
+	} {
+		e := newEnsemble(t)
+		l := e.calm()
+		f := (l + 1) % 3
+		wake(e.r[f], e.now, uint64(l+1))
+		e.lose = func(m *pb.Message) bool { return m.GetFrom() == uint64(f+1) }
+		e.settle()
+		if e.r[f].Quiet() || !e.r[l].Quiet() {
+			t.Fatalf("%s: the follower is quiet (%v), or the leader is not (%v)", what, e.r[f].Quiet(), e.r[l].Quiet())
+		}
+		said := e.r[f].Farewell()
+		e.dead[f], e.lose = true, func(*pb.Message) bool { return false }
+		e.deliver(said)
+		if e.r[l].Quiet() {
+			t.Errorf("%s: the leader is quiet although a follower has stopped", what)
+		}
+		if e.run(5 * time.Second); e.leader() < 0 || e.r[e.leader()].Quiet() {
+			t.Errorf("%s: nobody leads (%d), or quietly without one", what, e.leader()+1)
+		}
+	}
+}
+
 // A quiet leader has a quorum only while servers answer.
 func TestQuietLeaderNeedsServers(t *testing.T) {
 	e := newEnsemble(t)
