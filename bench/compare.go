@@ -51,7 +51,7 @@ func differences(a, b *Summary) []Difference {
 	from, to := a.Numbers(), b.Numbers()
 	for _, key := range keys(&a.Figures, &b.Figures) {
 		x, y := from[key], to[key]
-		if isCount(key) || x == 0 && y == 0 {
+		if isCount(key) || x == 0 && y == 0 || (x == 0 || y == 0) && zeroIsUnknown(key) {
 			continue
 		}
 		better := y < x

@@ -36,6 +36,29 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// What nobody was asked for in one of the two is not called worse, and does not
+// move the median of those that were.
+func TestCompareUnknown(t *testing.T) {
+	a, b := runsOf("publish", 100, 110, 120), runsOf("publish", 100, 110, 120)
+	for i, f := range b {
+		f.Allocs = float64(i) // one server did not answer in the first run
+		f.PeakRSS = 7
+	}
+	s := Summarize("", b)
+	if s.Allocs != 1.5 || s.Min["allocs_per_message"] != 1 {
+		t.Errorf("median %v, least %v", s.Allocs, s.Min["allocs_per_message"])
+	}
+	all, _, err := Compare([]*Summary{Summarize("", a)}, []*Summary{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all {
+		if zeroIsUnknown(d.Unit) {
+			t.Errorf("%+v", d)
+		}
+	}
+}
+
 func TestCompareDoubts(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

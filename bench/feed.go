@@ -124,14 +124,17 @@ func (f *feed) ready(ctx context.Context, i int) error {
 	if f.prepare != nil {
 		f.prepare(f.message, i)
 	}
-	if f.stamped && i%f.every() == 0 {
-		f.stamp(time.Now())
+	if f.stamped {
+		if i%f.every() == 0 {
+			f.stamp(time.Now())
+		} else {
+			f.unstamp()
+		}
 	}
 	return nil
 }
 
-// every is how many messages share a time: in their bodies, where those between
-// keep the one before, and of confirmation.
+// every is of how many messages one is timed.
 func (f *feed) every() int {
 	if f.r.load.Sync || f.r.load.Together > 0 || f.r.load.Size >= sampleAll {
 		return 1
@@ -143,6 +146,9 @@ func (f *feed) every() int {
 func (f *feed) stamp(t time.Time) {
 	binary.LittleEndian.PutUint64(f.message.Body, uint64(t.Sub(f.r.base)))
 }
+
+// unstamp marks the body as one without a time.
+func (f *feed) unstamp() { binary.LittleEndian.PutUint64(f.message.Body, 0) }
 
 // note writes down a confirmation of n messages.
 func (f *feed) note(began time.Time, n int, receipt client.Receipt) {

@@ -87,7 +87,8 @@ type moment struct {
 	servers  Usage
 	clients  time.Duration
 	counts   Counts
-	counted  bool // counts is known
+	counted  bool  // counts is known
+	when     int64 // messages that were done when the servers had been asked
 }
 
 // rates fills in what follows from two moments.
@@ -107,10 +108,11 @@ func (f *Figures) rates(from, to moment) {
 	f.PeakRSS = to.servers.PeakRSS
 	if from.counted && to.counted {
 		done := to.counts.minus(from.counts)
+		messages := float64(to.when - from.when) // asking takes its time
 		f.Fsyncs = int64(done.Fsyncs)
-		f.FsyncsPerMillion = rounded(ratio(float64(done.Fsyncs), millions))
-		f.Allocs = rounded(ratio(float64(done.Objects), float64(f.Messages)))
-		f.AllocBytes = rounded(ratio(float64(done.Bytes), float64(f.Messages)))
+		f.FsyncsPerMillion = rounded(ratio(float64(done.Fsyncs), messages/1e6))
+		f.Allocs = rounded(ratio(float64(done.Objects), messages))
+		f.AllocBytes = rounded(ratio(float64(done.Bytes), messages))
 	}
 }
 

@@ -84,8 +84,8 @@ func (r *run) consumeAll() error {
 }
 
 // start lets all subscribers of all durables receive and acknowledge. stamped
-// says that bodies begin with the time of publishing, which is looked at in
-// every, or only in some messages.
+// says that bodies begin with the time of publishing, or with 0, which is looked at
+// in every message, or in the first that has one of those that came together.
 func (r *run) start(stamped, every bool) {
 	for _, g := range r.groups {
 		for _, w := range g.workers {
@@ -111,13 +111,17 @@ func (g *group) work(w *worker, stamped, every bool) error {
 			return err
 		}
 		measuring := stamped && g.r.measuring.Load()
-		for i, d := range list {
+		measured := false
+		for _, d := range list {
 			body := d.Body()
 			if len(body) != g.r.load.Size {
 				return fmt.Errorf("message %v has a body of %d bytes, not %d; is the endpoint used by others?", d.ID(), len(body), g.r.load.Size)
 			}
-			if measuring && (every || i == 0) {
-				record(w.times, now.Sub(g.r.base)-time.Duration(binary.LittleEndian.Uint64(body)))
+			if measuring && (every || !measured) {
+				if at := binary.LittleEndian.Uint64(body); at != 0 {
+					record(w.times, now.Sub(g.r.base)-time.Duration(at))
+					measured = true
+				}
 			}
 			if g.look != nil {
 				if err := g.look(d, body); err != nil {

@@ -48,7 +48,16 @@ var measures = []measure{
 
 // isCount names what says how much was done, and not how well.
 func isCount(key string) bool {
-	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured", "fsyncs"}, key)
+	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured", "fsyncs", "settled_s"}, key)
+}
+
+// zeroIsUnknown names what is 0 where nobody could be asked: on another machine,
+// of a server that did not answer, in the report of a version that did not ask.
+func zeroIsUnknown(key string) bool {
+	return slices.Contains([]string{
+		"servers_cpu_s_per_million", "clients_cpu_s_per_million", "written_per_byte", "fsyncs_per_million",
+		"allocs_per_message", "alloc_bytes_per_message", "peak_rss", "peak_rss_anon",
+	}, key)
 }
 
 // Higher tells whether more of a number is better.

@@ -137,9 +137,9 @@ func (r *run) noteMemory() {
 
 // begin returns the state of what is counted before something is measured. count
 // may be nil. The clock is looked at last, as end does first: what asking takes
-// is not measured.
+// is not in the time; what servers count has messages of its own.
 func (r *run) begin(count func() int64) (m moment, err error) {
-	if m.counts, m.counted, err = r.count(r.ctx); err != nil {
+	if err := r.ask(&m, count); err != nil {
 		return m, err
 	}
 	if err := r.use(&m); err != nil {
@@ -155,8 +155,16 @@ func (r *run) end(count func() int64) (m moment, err error) {
 	if err := r.use(&m); err != nil {
 		return m, err
 	}
+	return m, r.ask(&m, count)
+}
+
+// ask notes what the servers have counted, and for how many messages.
+func (r *run) ask(m *moment, count func() int64) (err error) {
 	m.counts, m.counted, err = r.count(r.ctx)
-	return m, err
+	if count != nil {
+		m.when = count()
+	}
+	return err
 }
 
 // look notes the time and how much is done.

@@ -37,7 +37,11 @@ func idle(r *run) (*Figures, error) {
 	}
 	none := func() int64 { return 0 }
 	r.enter("settle", none)
-	if err := r.sleep(r.load.Warmup); err != nil {
+	settle := r.load.Warmup
+	if r.load.Servers != nil { // else it is not known how old the clusters are
+		settle += formed(len(status.Clusters))
+	}
+	if err := r.sleep(settle); err != nil {
 		return nil, err
 	}
 	from, err := r.begin(nil)
@@ -57,7 +61,7 @@ func idle(r *run) (*Figures, error) {
 	if own := clusterOf(status, r.load.Endpoint); own != nil {
 		f.Durability = own.Durability
 	}
-	f.More = map[string]float64{"cores_per_server": cores(from, to)}
+	f.More = map[string]float64{"cores_per_server": cores(from, to), "settled_s": rounded(settle.Seconds())}
 	return f, nil
 }
 

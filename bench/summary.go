@@ -40,6 +40,9 @@ func Summarize(version string, runs []*Figures) *Summary {
 	}
 	middle := map[string]float64{}
 	for key, list := range values {
+		if zeroIsUnknown(key) && slices.Max(list) > 0 {
+			list = slices.DeleteFunc(list, func(v float64) bool { return v == 0 })
+		}
 		s.Min[key], s.Max[key], middle[key] = slices.Min(list), slices.Max(list), Median(list)
 	}
 	for _, m := range measures {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -59,17 +60,20 @@ func (t Table) Parse(args []string, progress io.Writer, more func(*flag.FlagSet)
 	flags := flag.NewFlagSet(t.Name, flag.ContinueOnError)
 	flags.SetOutput(progress)
 	flags.Usage = func() {
-		fmt.Fprintf(progress, "usage: go run . [flags]\n%s README.md says what is compared.\n", t.About)
+		fmt.Fprintf(progress, "usage: go run . [flags]\n%s README.md says what is compared.\nEach flag can be set in the environment, as %s.\n", t.About, t.variable("runs"))
 		flags.PrintDefaults()
 	}
 	format := flags.String("o", "table", "what to print: table or json")
 	only := flags.String("only", "", "loads, such as "+t.Only)
 	flags.BoolVar(&o.Quick, "quick", false, t.Quick)
 	flags.IntVar(&o.Runs, "runs", 5, "alternating pairs of runs")
-	seconds := flags.Float64("seconds", 5, "seconds of a run, after a warm-up of two fifths, 2 s at most")
+	seconds := flags.Float64("seconds", 5, "seconds of a run, after a warm-up of two fifths of that, 2 s at most")
 	flags.StringVar(&o.Perdure, "perdure", "", "binary of perdure; built from this repository unless given")
 	if more != nil {
 		more(flags)
+	}
+	if err := t.fromEnvironment(flags); err != nil {
+		return o, err
 	}
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -96,6 +100,24 @@ func (t Table) Parse(args []string, progress io.Writer, more func(*flag.FlagSet)
 	var err error
 	o.Only, err = ratio.ParseSelection(*only, t.Known)
 	return o, err
+}
+
+// variable is a flag's twin in the environment.
+func (t Table) variable(flag string) string { return strings.ToUpper(t.Name + "_" + flag) }
+
+// fromEnvironment sets the flags whose twins are set.
+func (t Table) fromEnvironment(flags *flag.FlagSet) (err error) {
+	flags.VisitAll(func(f *flag.Flag) {
+		name := t.variable(f.Name)
+		value, set := os.LookupEnv(name)
+		if !set {
+			return
+		}
+		if e := flags.Set(f.Name, value); e != nil {
+			err = errors.Join(err, fmt.Errorf("%s=%q: %w", name, value, e))
+		}
+	})
+	return err
 }
 
 // Print writes the rows that there are, and returns what has failed.

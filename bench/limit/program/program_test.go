@@ -53,6 +53,22 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestEnvironment: a flag's twin counts as the flag, and the flag goes first.
+func TestEnvironment(t *testing.T) {
+	table := Table{Name: "x"}
+	t.Setenv("X_QUICK", "true")
+	t.Setenv("X_RUNS", "4")
+	t.Setenv("X_SECONDS", "7")
+	o, err := table.Parse([]string{"-seconds", "9"}, io.Discard, nil)
+	if err != nil || !o.Quick || o.Runs != 4 || o.Time != 9*time.Second {
+		t.Errorf("%+v, %v", o, err)
+	}
+	t.Setenv("X_RUNS", "many")
+	if _, err := table.Parse(nil, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "X_RUNS") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestPrint: what was measured before it ended is printed, and that it is not all.
 func TestPrint(t *testing.T) {
 	rows := []ratio.Row{{Load: ratio.Load{Scenario: "publish", Size: 128, Durability: "async"}, Unit: ratio.P99, Ours: 1, Peer: 2, Ratio: 0.5}}
