@@ -87,12 +87,7 @@ func (e *engines) create(d realm.Durability, copies ...newCopy) error {
 		}
 		if !there {
 			_, err = eng.Create(c.id, raftlog.Copy{ReplicaID: c.replica, Voters: c.voters})
-			e.mu.Lock()
-			if e.there[d][c.id] = true; err != nil {
-				e.there[d] = nil // the engine knows how far it came
-			}
-			e.mu.Unlock()
-			if err != nil {
+			if e.made(d, c.id, err); err != nil {
 				break
 			}
 		}
@@ -101,6 +96,19 @@ func (e *engines) create(d realm.Durability, copies ...newCopy) error {
 	// The process may end between making a copy and noting it: what exists is
 	// noted again before it is used.
 	return errors.Join(err, e.note(true, made...))
+}
+
+// made remembers what became of making a copy. Where somebody else's failed
+// meanwhile nothing is remembered: the engine is asked again.
+func (e *engines) made(d realm.Durability, id uint64, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch there := e.there[d]; {
+	case err != nil:
+		e.there[d] = nil // the engine knows how far it came
+	case there != nil:
+		there[id] = true
+	}
 }
 
 // exists reports whether there is, or once was, a copy. One that was noted and
