@@ -110,9 +110,13 @@ func (o *opened) open(data []byte) error {
 	if len(data) < entryHeaderSize {
 		return fmt.Errorf("%w: %d bytes, the header alone has %d", ErrEntry, len(data), entryHeaderSize)
 	}
-	if data[4] != entryVersion || data[5] != entryCommands {
-		return fmt.Errorf("%w: version %d kind %d, this server knows version %d kind %d: upgrade it", ErrEntry,
-			data[4], data[5], entryVersion, entryCommands)
+	if data[4] < entryVersion {
+		return fmt.Errorf("%w: version %d, this server knows version %d: an earlier version wrote it, and only that one reads it: run that one here",
+			ErrEntry, data[4], entryVersion)
+	}
+	if data[4] > entryVersion || data[5] != entryCommands {
+		return fmt.Errorf("%w: version %d kind %d, this server knows version %d kind %d: a later version wrote it; upgrade this server",
+			ErrEntry, data[4], data[5], entryVersion, entryCommands)
 	}
 	if unknown := data[6] &^ entryTraced; unknown != 0 || data[7] != 0 {
 		return fmt.Errorf("%w: unknown flags %#x, %#x: upgrade this server", ErrEntry, unknown, data[7])

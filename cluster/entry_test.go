@@ -63,6 +63,14 @@ func TestEntryOfAnotherVersionStopsTheGroup(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for version, advice := range map[byte]string{1: "an earlier version wrote it", 3: "upgrade this server"} {
+		data := sealed2()
+		data[4] = version
+		var o opened
+		if err := o.open(data); err == nil || !strings.Contains(err.Error(), advice) {
+			t.Errorf("version %d: %v, want the advice %q", version, err, advice)
+		}
+	}
 	var o opened
 	traced := beginEntry(nil, 1, 1)
 	traced[6] = entryTraced
