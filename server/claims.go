@@ -84,16 +84,16 @@ func (r *reconciler) claimMissing(ctx context.Context, v *catalog.View, missing 
 func (r *reconciler) makeCopies(list []*hosted, copies map[*hosted]newCopy) {
 	for d := range engineModes {
 		var mine []*hosted
-		var make []newCopy
+		var wanted []newCopy
 		for _, h := range list {
 			if c, ok := copies[h]; ok && h.durability == d {
-				mine, make = append(mine, h), append(make, c)
+				mine, wanted = append(mine, h), append(wanted, c)
 			}
 		}
-		if len(make) == 0 {
+		if len(wanted) == 0 {
 			continue
 		}
-		if err := r.server.engines.create(d, make...); err != nil {
+		if err := r.server.engines.create(d, wanted...); err != nil {
 			for _, h := range mine {
 				h.err = err
 			}

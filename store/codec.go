@@ -193,17 +193,17 @@ func (p *indexPage) appendTo(dst []byte) []byte {
 // decodeBatches appends the batches that appendTo encoded, without a check.
 func decodeBatches(b []byte, dst []batch) []batch {
 	var next, entry, stamp uint64
-	int := func() uint64 {
+	more := func() uint64 {
 		v, used := binary.Uvarint(b)
 		b = b[used:]
 		return v
 	}
 	for len(b) > 0 {
-		first := next + int()
-		entry += int()
-		n := batch{first: message.ID(first), entry: entry, count: uint32(int()), offset: uint32(int()), bytes: uint32(int())}
-		stamp += int()
-		n.stamp, n.live = int64(stamp), int()
+		first := next + more()
+		entry += more()
+		n := batch{first: message.ID(first), entry: entry, count: uint32(more()), offset: uint32(more()), bytes: uint32(more())}
+		stamp += more()
+		n.stamp, n.live = int64(stamp), more()
 		next = uint64(n.last()) + 1
 		dst = append(dst, n)
 	}

@@ -230,8 +230,8 @@ func (d *demo) compare(ctx context.Context, r *demoReport) error {
 
 // leader returns the server that leads now, and its term, once there is one in a
 // term after the given one. It may be the one that led before, if that came back
-// soon enough to be elected. It asks the servers that run, one by one: waiting for a dead one would say
-// less about the others.
+// soon enough to be elected. It asks the servers that run, one by one: waiting
+// for a dead one would say less about the others.
 func (d *demo) leader(ctx context.Context, after uint64) (string, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
