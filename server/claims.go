@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/perdure/perdure/cluster"
@@ -16,35 +17,42 @@ import (
 // and a view of the realm on every server.
 const claimsAtOnce = 1024
 
-// claimPatience bounds one call.
+// claimPatience bounds the claims of one pass.
 const claimPatience = 5 * time.Second
 
-// claim makes sure that this directory holds the one copy of each replica. It
-// notes in a service why it cannot start yet, or ever.
-func (r *reconciler) claim(ctx context.Context, v *catalog.View, fresh []*hosted) {
-	var found []uint64
-	var missing []*hosted
+// look divides services into those whose copy is in this directory, which it
+// notes, and those that miss theirs and need a claim. One of which it cannot
+// tell, and says so, is among the first.
+func (r *reconciler) look(fresh []*hosted) (found, missing []*hosted) {
+	var copies []uint64
 	for _, h := range fresh {
 		there, err := r.server.engines.exists(h.durability, h.copy)
-		switch {
-		case err != nil:
-			h.err = err
-		case there:
-			found = append(found, h.copy)
-		default:
+		if err == nil && !there {
 			missing = append(missing, h)
+			continue
+		}
+		h.err = err
+		found = append(found, h)
+		if there {
+			copies = append(copies, h.copy)
 		}
 	}
-	if err := r.server.engines.note(true, found...); err != nil {
+	if err := r.server.engines.note(true, copies...); err != nil {
 		for _, h := range fresh {
 			h.err = err
 		}
-		return
+		return fresh, nil
 	}
-	for len(missing) > 0 {
-		n := min(len(missing), claimsAtOnce)
-		r.claimMissing(ctx, v, missing[:n])
-		missing = missing[n:]
+	return found, missing
+}
+
+// claim makes sure that this directory comes to hold the one copy of each
+// replica. It notes in a service why it cannot start yet, or ever.
+func (r *reconciler) claim(ctx context.Context, v *catalog.View, missing []*hosted) {
+	ctx, cancel := context.WithTimeout(ctx, r.claimPatience)
+	defer cancel()
+	for some := range slices.Chunk(missing, claimsAtOnce) {
+		r.claimMissing(ctx, v, some)
 	}
 }
 
@@ -56,8 +64,6 @@ func (r *reconciler) claimMissing(ctx context.Context, v *catalog.View, missing 
 			Cluster: h.cluster, Replica: h.replica, Server: r.server.serverID(), Tag: r.server.id.Install,
 		}.Encode()
 	}
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
 	results, err := r.server.realm.submitAll(ctx, commands)
 	if err != nil {
 		for _, h := range missing {

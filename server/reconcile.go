@@ -25,6 +25,8 @@ const reconcileEvery = time.Second
 type reconciler struct {
 	server *Server
 	poke   chan struct{} // capacity 1: look again
+	// claimPatience bounds the claims of one pass.
+	claimPatience time.Duration
 
 	services atomic.Pointer[services] // replaced, never changed
 }
@@ -51,7 +53,7 @@ func (s *services) find(cluster, replica uint64) *hosted {
 }
 
 func newReconciler(s *Server) *reconciler {
-	r := &reconciler{server: s, poke: make(chan struct{}, 1)}
+	r := &reconciler{server: s, poke: make(chan struct{}, 1), claimPatience: claimPatience}
 	r.set(nil)
 	return r
 }
@@ -102,8 +104,8 @@ func (r *reconciler) run(ctx context.Context) {
 
 func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 	old := r.services.Load()
-	var list, fresh []*hosted // fresh are copies that nobody sees yet
-	var places []int          // of fresh in list
+	var list, fresh []*hosted   // fresh are copies that nobody sees yet
+	places := map[*hosted]int{} // of fresh in list
 	for i := range v.Clusters {
 		c := &v.Clusters[i]
 		for j := range c.Services {
@@ -118,7 +120,7 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 			if h.group == nil {
 				again := *h
 				again.waiting, again.err, again.was = "", nil, h.err
-				fresh, places = append(fresh, &again), append(places, len(list))
+				fresh, places[&again] = append(fresh, &again), len(list)
 			}
 			list = append(list, h)
 		}
@@ -131,15 +133,22 @@ func (r *reconciler) reconcile(ctx context.Context, v *catalog.View) {
 	}
 	r.services.Store(next)
 	r.server.engines.setSyncInterval(syncInterval(v, list))
-	r.claim(ctx, v, fresh)
 	started := slices.Clone(list)
-	for i, h := range fresh {
-		r.start(h, v.ClusterByID(h.cluster))
-		started[places[i]] = h
-		if i%startsAtOnce == startsAtOnce-1 || i == len(fresh)-1 {
-			r.set(slices.Clone(started))
+	startAll := func(some []*hosted) {
+		for i, h := range some {
+			r.start(h, v.ClusterByID(h.cluster))
+			started[places[h]] = h
+			if i%startsAtOnce == startsAtOnce-1 || i == len(some)-1 {
+				r.set(slices.Clone(started))
+			}
 		}
 	}
+	// While the realm has no leader, claims take all their time. Services that
+	// need none do not wait for them.
+	found, missing := r.look(fresh)
+	startAll(found)
+	r.claim(ctx, v, missing)
+	startAll(missing)
 	r.deployAll(ctx, v, started)
 }
 
