@@ -119,7 +119,12 @@ func (p *publishStream) open(ctx context.Context, open *perdurepb.PublishOpen) (
 	return opened, p.join(ctx, opened)
 }
 
-// join registers the stream with the service, which keeps its session.
+// join registers the stream with the service, which keeps its session. It asks for
+// no quorum: a leader that was deposed and does not know it tells of a session
+// what was committed, perhaps not the latest, and can store nothing. A client that
+// was told more before, or of a session that this one does not know, gives the
+// session up: it says of what was sent that the outcome is unknown, and sends
+// none of it again.
 func (p *publishStream) join(ctx context.Context, opened *perdurepb.PublishOpened) error {
 	t := p.target
 	var view store.Session
