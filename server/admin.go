@@ -215,8 +215,6 @@ func (s *Server) onCall(ctx context.Context, kind uint8, body []byte) ([]byte, e
 			return s.realm.formation.onHello()
 		}
 		return s.realm.formation.onFound(body)
-	case callCommand:
-		return s.realm.onCommand(ctx, body)
 	case callView:
 		return s.realm.onView(ctx, body)
 	case callCommands:

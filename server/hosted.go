@@ -202,27 +202,41 @@ func (t *target) propose(ctx context.Context, command []byte) (store.Result, err
 
 // propose replicates a command and waits for its result.
 func propose[R any](ctx context.Context, g *cluster.Group[R], command []byte) (R, error) {
+	o := proposeAll(ctx, g, [][]byte{command})[0]
+	return o.result, o.err
+}
+
+// outcome is what became of a proposal.
+type outcome[R any] struct {
+	result R
+	err    error
+}
+
+// proposeAll replicates commands together and waits for all results.
+func proposeAll[R any](ctx context.Context, g *cluster.Group[R], commands [][]byte) []outcome[R] {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	type answer struct {
-		r   R
-		err error
+	outcomes := make([]outcome[R], len(commands))
+	ended := make([]chan outcome[R], len(commands))
+	for i, c := range commands {
+		done := make(chan outcome[R], 1)
+		ended[i] = done
+		err := g.Propose(ctx, cluster.Proposal[R]{Command: c, Done: func(r R, err error) { done <- outcome[R]{r, err} }})
+		if err != nil && ctx.Err() != nil {
+			err = faultf(perdurepb.Reason_REASON_OVERLOADED, "the queue of the cluster was full all the time: %v; try later", err)
+		}
+		if err != nil {
+			done <- outcome[R]{err: err}
+		}
 	}
-	done := make(chan answer, 1)
-	var zero R
-	err := g.Propose(ctx, cluster.Proposal[R]{Command: command, Done: func(r R, err error) { done <- answer{r, err} }})
-	if err != nil && ctx.Err() != nil {
-		return zero, faultf(perdurepb.Reason_REASON_OVERLOADED, "the queue of the cluster was full all the time: %v; try later", err)
+	for i, done := range ended {
+		select {
+		case outcomes[i] = <-done:
+		case <-ctx.Done():
+			outcomes[i].err = fmt.Errorf("%w: %w", cluster.ErrUnknownOutcome, context.Cause(ctx))
+		}
 	}
-	if err != nil {
-		return zero, err
-	}
-	select {
-	case a := <-done:
-		return a.r, a.err
-	case <-ctx.Done():
-		return zero, fmt.Errorf("%w: %w", cluster.ErrUnknownOutcome, context.Cause(ctx))
-	}
+	return outcomes
 }
 
 // do runs f on the loop of the leading service.

@@ -3,8 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
 	"github.com/perdure/perdure/realm/catalog"
 )
@@ -21,7 +18,6 @@ import (
 const (
 	callHello    uint8 = 1 // hello -> hello
 	callFound    uint8 = 2 // found -> nothing
-	callCommand  uint8 = 3 // a catalog command -> answered as JSON
 	callView     uint8 = 4 // checksum of the view the caller has -> the view, when it is another
 	callCommands uint8 = 6 // catalog commands as JSON -> a list of answered as JSON
 	callClusters uint8 = 7 // cluster ids as JSON -> a list of clusterState as JSON
@@ -385,100 +381,6 @@ func (n *realmNode) onView(ctx context.Context, have []byte) ([]byte, error) {
 	}
 }
 
-// errNoRealmLeader means that nothing happened: no core server leads the realm.
-var errNoRealmLeader = errors.New("the realm group has no leader")
-
-// submit carries a command to the realm group's leader and returns its result.
-// It goes on until ctx ends while nothing happened. Commands other than Apply
-// may be repeated; for Apply an unknown outcome is returned as such.
-func (n *realmNode) submit(ctx context.Context, command []byte, repeatable bool) (catalog.Result, error) {
-	for i := 0; ; i++ {
-		r, err := n.try(ctx, i, command)
-		definite := errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, errNoRealmLeader) || errors.Is(err, cluster.ErrStopped)
-		if err == nil || !definite && !repeatable {
-			return r, err
-		}
-		select {
-		case <-ctx.Done():
-			return r, fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		case <-time.After(realmRetry):
-		}
-	}
-}
-
-// try submits once: here, at the leader that this server knows, or at one core
-// server after the other.
-func (n *realmNode) try(ctx context.Context, attempt int, command []byte) (catalog.Result, error) {
-	g, addr, err := n.leader(attempt)
-	switch {
-	case err != nil:
-		return catalog.Result{}, err
-	case g != nil:
-		return propose(ctx, g, command)
-	default:
-		return n.remote(ctx, addr, command)
-	}
-}
-
-// leader returns the realm group if this server leads it, or where to ask.
-func (n *realmNode) leader(attempt int) (g *cluster.Group[catalog.Result], addr string, err error) {
-	if g := n.group(); g != nil {
-		if g.Leads() {
-			return g, "", nil
-		}
-		leader, _ := g.Leader()
-		if leader == 0 || leader == n.self.ID {
-			return nil, "", errNoRealmLeader
-		}
-		return nil, n.core[leader-1].Addr, nil
-	}
-	c := n.core[attempt%len(n.core)]
-	if c.Name == n.server.config.Name {
-		return nil, "", errNoRealmLeader
-	}
-	return nil, c.Addr, nil
-}
-
-// answered is a result on its way between servers.
-type answered struct {
-	Result   catalog.Result `json:"result"`
-	Definite string         `json:"definite,omitempty"` // nothing happened, and why
-}
-
-func (n *realmNode) remote(ctx context.Context, addr string, command []byte) (catalog.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-	defer cancel()
-	body, err := n.server.transport.CallAddress(ctx, addr, callCommand, command)
-	if err != nil {
-		return catalog.Result{}, err
-	}
-	var a answered
-	if err := json.Unmarshal(body, &a); err != nil {
-		return catalog.Result{}, err
-	}
-	if a.Definite != "" {
-		return a.Result, fmt.Errorf("%w: %s", errNoRealmLeader, a.Definite)
-	}
-	return a.Result, nil
-}
-
-// onCommand carries out a command for another server if this one leads the
-// realm.
-func (n *realmNode) onCommand(ctx context.Context, command []byte) ([]byte, error) {
-	g := n.group()
-	if g == nil || !g.Leads() {
-		return json.Marshal(answered{Definite: "server " + n.server.config.Name + " does not lead the realm"})
-	}
-	r, err := propose(ctx, g, command)
-	if errors.Is(err, cluster.ErrNotLeader) || errors.Is(err, cluster.ErrStopped) {
-		return json.Marshal(answered{Definite: err.Error()})
-	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(answered{Result: r})
-}
-
 // register keeps this server's addresses in the realm.
 func (n *realmNode) register(ctx context.Context) {
 	want := n.server.registration()
@@ -519,22 +421,4 @@ func (n *realmNode) register(ctx context.Context) {
 		case <-time.After(time.Second):
 		}
 	}
-}
-
-// realmFault translates what a realm command came to.
-func realmFault(r catalog.Result) *fault {
-	f := &fault{text: r.Detail}
-	switch r.Code {
-	case catalog.Conflict:
-		f.reason = perdurepb.Reason_REASON_REVISION_CONFLICT
-	case catalog.Invalid:
-		f.reason = perdurepb.Reason_REASON_REALM_INVALID
-		f.problems = problemsProto(r.Problems)
-		if f.text == "" {
-			f.text = fmt.Sprintf("the realm definition has %d problems; nothing was changed", len(r.Problems))
-		}
-	default:
-		f.reason = perdurepb.Reason_REASON_INVALID_ARGUMENT
-	}
-	return f
 }

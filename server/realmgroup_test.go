@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"testing"
 
 	"github.com/perdure/perdure/realm/catalog"
@@ -35,5 +36,31 @@ func TestViewsNeverGoBack(t *testing.T) {
 				t.Errorf("from view %d to %d: view %+v", have, next, now)
 			}
 		}
+	}
+}
+
+// A core server that does not lead says of every command that nothing happened,
+// so that whoever sent them may send them elsewhere.
+func TestCommandsForAnotherLeader(t *testing.T) {
+	t.Parallel()
+	n := &realmNode{server: &Server{config: Config{Name: "s2"}}}
+	call := func(commands int) ([]answered, error) {
+		request, err := json.Marshal(make([][]byte, commands))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := n.onCommands(t.Context(), request)
+		if err != nil {
+			return nil, err
+		}
+		var answers []answered
+		return answers, json.Unmarshal(body, &answers)
+	}
+	answers, err := call(2)
+	if err != nil || len(answers) != 2 || answers[0].Definite == "" || answers[1].Definite == "" {
+		t.Errorf("answers %+v, %v", answers, err)
+	}
+	if _, err := call(commandsAtOnce + 1); err == nil {
+		t.Errorf("%d commands were taken", commandsAtOnce+1)
 	}
 }

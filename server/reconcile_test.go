@@ -106,7 +106,7 @@ func TestClaimsOfAPassHaveOneDeadline(t *testing.T) {
 		s.realm = &realmNode{server: s, core: []CoreServer{{Name: "s1", ID: 1}}} // leads nothing
 		r := newReconciler(s)
 		c := &v.Clusters[0]
-		missing := slices.Repeat([]*hosted{{cluster: c.ID, replica: c.Services[0].ReplicaID}}, 3*claimsAtOnce)
+		missing := slices.Repeat([]*hosted{{cluster: c.ID, replica: c.Services[0].ReplicaID}}, 3*commandsAtOnce)
 		began := time.Now()
 		r.claim(t.Context(), v, missing)
 		if took := time.Since(began); took != claimPatience {
