@@ -223,6 +223,7 @@ func (r *Replica[R]) applyEntry(e *pb.Entry) error {
 	if len(entry.Commands) > 0 {
 		r.answer(e.GetTerm())
 	}
+	clear(r.open.commands) // nothing must hold on to a large entry
 	return nil
 }
 

@@ -103,3 +103,22 @@ func TestEntryIsMadeAroundItsBody(t *testing.T) {
 		}
 	}
 }
+
+// A replica that has nothing to do does not keep the entry it applied last.
+func TestAppliedEntriesAreLetGo(t *testing.T) {
+	p := newPuppet(t, 1)
+	p.lead()
+	p.Propose(Proposal[string]{Command: make([]byte, 1000)})
+	p.Propose(Proposal[string]{Command: make([]byte, 1000)})
+	p.advance(0)
+	p.store()
+	commands := p.open.commands[:cap(p.open.commands)]
+	if len(commands) < 2 {
+		t.Fatalf("%d commands were applied, want 2", len(commands))
+	}
+	for i, c := range commands {
+		if c != nil {
+			t.Errorf("command %d of the last entry is kept: %d bytes", i, len(c))
+		}
+	}
+}

@@ -48,8 +48,8 @@ func ParseBatch(b []byte) (Batch, error) {
 }
 
 // OpenBatch is ParseBatch without the checksums of head and body: for bytes
-// that were checked a moment ago, or are about to be by AppendRange. The
-// structure is checked nevertheless, so that no method panics.
+// that were checked a moment ago. The structure is checked nevertheless, so that
+// no method panics.
 func OpenBatch(b []byte) (Batch, error) {
 	batch, h, err := openBatch(b)
 	if err != nil {

@@ -177,72 +177,34 @@ func BenchmarkSearch(b *testing.B) {
 				for i := range n {
 					dst = s.Match(i, dst[:0])
 				}
+				s.End()
 			}
 			perMessage(b, n)
 		})
 	}
 }
 
-func BenchmarkIndexMatch(b *testing.B) {
-	const n = 500
-	batch := orders(b, n, Options{})
-	var x Index
-	for k := range 1000 {
-		x.Add(uint64(k), mustMatcher(b, fmt.Sprintf(`{"part":%d}`, k)))
-	}
-	var dst []uint64
-	for b.Loop() {
-		for i := range n {
-			dst = x.Match(batch, i, dst[:0])
-		}
-	}
-	perMessage(b, n)
-}
-
-func BenchmarkAppendRange(b *testing.B) {
-	const n = 500
-	for name, batch := range map[string]Batch{"opaque128": opaques(b, n, 128), "fields": orders(b, n, Options{})} {
-		b.Run(name, func(b *testing.B) {
-			var dst []byte
-			var err error
-			for b.Loop() {
-				if dst, err = batch.AppendRange(dst[:0], 1, n); err != nil {
-					b.Fatal(err)
-				}
-			}
-			perMessage(b, n-1)
-		})
-	}
-}
-
 func BenchmarkAppendSelection(b *testing.B) {
 	const n = 500
-	var sel []int
-	for i := 0; i < n; i += 2 {
-		sel = append(sel, i)
+	var all, sel []int
+	for i := range n {
+		all = append(all, i)
+		if i%2 == 0 {
+			sel = append(sel, i)
+		}
 	}
 	for name, batch := range map[string]Batch{"opaque128": opaques(b, n, 128), "fields": orders(b, n, Options{})} {
-		b.Run(name, func(b *testing.B) {
-			var dst []byte
-			var err error
-			for b.Loop() {
-				if dst, err = batch.AppendSelection(dst[:0], sel); err != nil {
-					b.Fatal(err)
+		for which, sel := range map[string][]int{"one": all[250:251], "half": sel, "neighbours": all[1:]} {
+			b.Run(name+"/"+which, func(b *testing.B) {
+				var dst []byte
+				var err error
+				for b.Loop() {
+					if dst, err = AppendSelection(dst[:0], batch.Bytes(), sel); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			perMessage(b, n/2)
-		})
-	}
-}
-
-// BenchmarkAppendSelectionOf takes one message, as a durable does that wants few.
-func BenchmarkAppendSelectionOf(b *testing.B) {
-	data := orders(b, 500, Options{}).Bytes()
-	var dst []byte
-	var err error
-	for b.Loop() {
-		if dst, err = AppendSelectionOf(dst[:0], data, []int{250}); err != nil {
-			b.Fatal(err)
+				perMessage(b, len(sel))
+			})
 		}
 	}
 }

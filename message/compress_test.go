@@ -168,10 +168,10 @@ func TestBatchIsSharedByManyReaders(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			sameMessages(t, b, msgs)
-			if len(x.Match(b, 0, nil)) != 1 || len(x.Match(b, 1, nil)) != 0 {
+			if len(matching(&x, b, 0)) != 1 || len(matching(&x, b, 1)) != 0 {
 				t.Error("the index answers differently")
 			}
-			if _, err := b.AppendRange(nil, 0, 2); err != nil {
+			if _, err := AppendSelection(nil, b.Bytes(), []int{0, 1}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -6,38 +6,14 @@ import (
 	"hash/crc32"
 )
 
-// AppendRange appends to dst a new batch of the messages [i, j) without
-// decoding them. The result is not compressed and keeps the whole dictionary.
-// It first verifies the checksums of the bytes it takes from, then writes new
-// ones: so damage that happened in memory after ParseBatch is found too. All
-// messages together are copied as they are, checksums and compression
-// included. The caller owns the result. Errors wrap ErrRange or ErrCorrupt;
-// dst is then returned as it was.
-func (b Batch) AppendRange(dst []byte, i, j int) ([]byte, error) {
-	if i < 0 || j > b.count || i >= j {
-		return dst, fmt.Errorf("%w: [%d, %d) of %d", ErrRange, i, j, b.count)
-	}
-	if err := b.intact(); err != nil {
-		return dst, err
-	}
-	return b.appendCut(dst, cut{i: i, j: j})
-}
-
-// AppendSelection is AppendRange for the messages at the positions in sel,
-// which ascend and are not empty.
-func (b Batch) AppendSelection(dst []byte, sel []int) ([]byte, error) {
-	if err := b.selects(sel); err != nil {
-		return dst, err
-	}
-	if err := b.intact(); err != nil {
-		return dst, err
-	}
-	return b.appendCut(dst, cut{sel: sel})
-}
-
-// AppendSelectionOf is ParseBatch and AppendSelection in one: it computes the
-// checksums of data once, which is most of what taking few messages costs.
-func AppendSelectionOf(dst, data []byte, sel []int) ([]byte, error) {
+// AppendSelection appends to dst a new batch of the messages of the batch data
+// at the positions in sel, which ascend and are not empty, without decoding
+// them. The result is not compressed and keeps the whole dictionary. Data is
+// parsed, so that no damage gets a fresh checksum. All messages together are
+// copied as they are, checksums and compression included. The caller owns the
+// result. Errors wrap those of ParseBatch, or ErrRange; dst is then returned as
+// it was.
+func AppendSelection(dst, data []byte, sel []int) ([]byte, error) {
 	b, err := ParseBatch(data)
 	if err != nil {
 		return dst, err
@@ -45,7 +21,7 @@ func AppendSelectionOf(dst, data []byte, sel []int) ([]byte, error) {
 	if err := b.selects(sel); err != nil {
 		return dst, err
 	}
-	return b.appendCut(dst, cut{sel: sel})
+	return b.appendCut(dst, sel)
 }
 
 // selects checks a selection.
@@ -63,48 +39,26 @@ func (b *Batch) selects(sel []int) error {
 	return nil
 }
 
-// intact computes the checksums anew.
-func (b *Batch) intact() error {
-	h, err := ParseHeader(b.raw)
-	if err != nil {
-		return err
-	}
-	return b.verify(&h)
-}
-
-// cut names the messages to take: [i, j), or sel. Walking its runs uses it up,
+// selection are the positions of messages to take. Walking its runs uses it up,
 // so each function that does takes a copy.
-type cut struct {
-	sel  []int
-	i, j int
-}
+type selection []int
 
-func (c *cut) count() int {
-	if c.sel != nil {
-		return len(c.sel)
+// run takes the next run of neighbours off the selection; false at the end.
+func (s *selection) run() (i, j int, ok bool) {
+	if len(*s) == 0 {
+		return 0, 0, false
 	}
-	return c.j - c.i
-}
-
-// run takes the next run of neighbours off the cut; false at the end.
-func (c *cut) run() (i, j int, ok bool) {
-	if len(c.sel) > 0 {
-		n := 1
-		for n < len(c.sel) && c.sel[n] == c.sel[0]+n {
-			n++
-		}
-		i = c.sel[0]
-		c.sel = c.sel[n:]
-		return i, i + n, true
+	i, n := (*s)[0], 1
+	for n < len(*s) && (*s)[n] == i+n {
+		n++
 	}
-	i, j = c.i, c.j
-	c.i, c.j = 0, 0
-	return i, j, i < j
+	*s = (*s)[n:]
+	return i, i + n, true
 }
 
 // appendCut cuts a batch whose checksums were just verified.
-func (b *Batch) appendCut(dst []byte, c cut) ([]byte, error) {
-	if c.count() == b.count {
+func (b *Batch) appendCut(dst []byte, sel selection) ([]byte, error) {
+	if len(sel) == b.count {
 		return append(dst, b.raw...), nil
 	}
 	bodies, err := b.bodies()
@@ -112,18 +66,18 @@ func (b *Batch) appendCut(dst []byte, c cut) ([]byte, error) {
 		return dst, err
 	}
 	at := len(dst)
-	out := b.cutHeader(c)
+	out := b.cutHeader(sel)
 	dst = grow(dst, out.Len())[:at+HeaderSize]
 	if out.Flags&FlagParts != 0 {
-		dst = b.appendPartDirectory(dst, c)
+		dst = b.appendPartDirectory(dst, sel)
 		dst = append(dst, b.head[b.count*b.stride:b.partsAt]...)
-		dst = b.appendRuns(dst, c, b.head[b.partsAt:], 0)
+		dst = b.appendRuns(dst, sel, b.head[b.partsAt:], 0)
 	} else {
-		dst = b.appendBodyDirectory(dst, c)
+		dst = b.appendBodyDirectory(dst, sel)
 	}
 	out.HeadCRC = crc32.Checksum(dst[at+HeaderSize:], castagnoli)
 	bodyAt := len(dst)
-	dst = b.appendRuns(dst, c, bodies, b.stride-4)
+	dst = b.appendRuns(dst, sel, bodies, b.stride-4)
 	out.BodyCRC = crc32.Checksum(dst[bodyAt:], castagnoli)
 	out.put(dst[at:])
 	return dst, nil
@@ -131,8 +85,8 @@ func (b *Batch) appendCut(dst []byte, c cut) ([]byte, error) {
 
 // appendRuns copies what the cut takes of a section, whose ends are at the
 // given offset of the directory entries.
-func (b *Batch) appendRuns(dst []byte, c cut, section []byte, offset int) []byte {
-	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+func (b *Batch) appendRuns(dst []byte, sel selection, section []byte, offset int) []byte {
+	for i, j, ok := sel.run(); ok; i, j, ok = sel.run() {
 		start, _ := b.bounds(i, offset)
 		_, end := b.bounds(j-1, offset)
 		dst = append(dst, section[start:end]...)
@@ -142,11 +96,11 @@ func (b *Batch) appendRuns(dst []byte, c cut, section []byte, offset int) []byte
 
 // cutHeader computes the header of the new batch, but for the checksums. If
 // none of its messages has a part it needs no dictionary either.
-func (b *Batch) cutHeader(c cut) BatchHeader {
-	h := BatchHeader{Count: c.count()}
+func (b *Batch) cutHeader(sel selection) BatchHeader {
+	h := BatchHeader{Count: len(sel)}
 	parts := 0
 	control := b.HasControl()
-	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+	for i, j, ok := sel.run(); ok; i, j, ok = sel.run() {
 		start, _ := b.bounds(i, b.stride-4)
 		_, end := b.bounds(j-1, b.stride-4)
 		h.BodyLen += end - start
@@ -181,11 +135,11 @@ func (b *Batch) addControl(h *BatchHeader, i int) {
 	}
 }
 
-func (b *Batch) appendPartDirectory(dst []byte, c cut) []byte {
+func (b *Batch) appendPartDirectory(dst []byte, sel selection) []byte {
 	le := binary.LittleEndian
 	partShift, bodyShift := 0, 0
 	partEnd, bodyEnd := 0, 0
-	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+	for i, j, ok := sel.run(); ok; i, j, ok = sel.run() {
 		start, _ := b.bounds(i, 0)
 		partShift = start - partEnd
 		start, _ = b.bounds(i, 4)
@@ -200,10 +154,10 @@ func (b *Batch) appendPartDirectory(dst []byte, c cut) []byte {
 	return dst
 }
 
-func (b *Batch) appendBodyDirectory(dst []byte, c cut) []byte {
+func (b *Batch) appendBodyDirectory(dst []byte, sel selection) []byte {
 	le := binary.LittleEndian
 	end := 0
-	for i, j, ok := c.run(); ok; i, j, ok = c.run() {
+	for i, j, ok := sel.run(); ok; i, j, ok = sel.run() {
 		start, _ := b.bounds(i, b.stride-4)
 		shift := start - end
 		for ; i < j; i++ {

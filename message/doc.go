@@ -5,8 +5,9 @@
 // A [Message] has typed fields, headers and an opaque body. A [Builder] packs
 // messages into a batch, and the batch's bytes are what travels, what the log
 // stores and what subscribers receive. A [Batch] is a view of these bytes.
-// Servers cut batches ([Batch.AppendRange]), match them ([Matcher], [Index])
-// and check them ([ParseBatch], [Batch.Validate]) without decoding messages.
+// Servers cut batches ([AppendSelection]), match them ([Matcher], [Index],
+// [Search]) and check them ([ParseBatch], [Batch.Validate]) without decoding
+// messages.
 //
 // # Guarantees
 //

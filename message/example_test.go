@@ -36,18 +36,14 @@ func ExampleBuilder() {
 }
 
 // A server cuts out what a subscriber wants, without decoding it.
-func ExampleBatch_AppendSelection() {
+func ExampleAppendSelection() {
 	var b message.Builder
 	for _, body := range []string{"one", "two", "three", "four"} {
 		if err := b.AddBody([]byte(body)); err != nil {
 			log.Fatal(err)
 		}
 	}
-	batch, err := message.ParseBatch(b.AppendTo(nil, message.Options{}))
-	if err != nil {
-		log.Fatal(err)
-	}
-	cut, err := batch.AppendSelection(nil, []int{1, 3})
+	cut, err := message.AppendSelection(nil, b.AppendTo(nil, message.Options{}), []int{1, 3})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -79,7 +75,7 @@ func ExampleParseMatcher() {
 }
 
 // Many durables partition the messages of a store by one field.
-func ExampleIndex() {
+func ExampleSearch() {
 	var x message.Index
 	for key, text := range []string{`{"part":0}`, `{"part":1}`, `{}`, `{"part":false}`} {
 		m, err := message.ParseMatcher(text)
@@ -98,7 +94,10 @@ func ExampleIndex() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(x.Match(batch, 0, nil), x.Match(batch, 1, nil))
+	var s message.Search
+	s.Start(&x, batch)
+	fmt.Println(s.Match(0, nil), s.Match(1, nil))
+	s.End()
 	// Output:
 	// [1 2] [2 3]
 }

@@ -115,7 +115,7 @@ func FuzzCut(f *testing.F) {
 				sel, want = append(sel, i), append(want, msgs[i])
 			}
 		}
-		cut, err := b.AppendSelection([]byte("x"), sel)
+		cut, err := AppendSelection([]byte("x"), b.Bytes(), sel)
 		if len(sel) == 0 {
 			if !errors.Is(err, ErrRange) {
 				t.Fatal(err)
@@ -156,7 +156,7 @@ func FuzzParseMatcher(f *testing.F) {
 		g := newGen(seed)
 		b := encode(t, Options{}, g.flat(), g.message(), &Message{})
 		for i := range b.Count() {
-			if got := x.Match(b, i, nil); slices.Equal(got, []uint64{7}) != m.Match(b, i) {
+			if got := matching(&x, b, i); slices.Equal(got, []uint64{7}) != m.Match(b, i) {
 				t.Fatalf("the index says %v, the matcher %v", got, m.Match(b, i))
 			}
 		}

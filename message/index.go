@@ -10,9 +10,9 @@ import (
 // many matchers differ in the value of one field: the other values are not
 // looked at.
 //
-// Answers depend only on the matchers and the message, never on the order in
-// which matchers came and went, so replicas agree. Match may be called
-// concurrently; Add and Remove not. The zero Index is empty.
+// Answers, which a Search gives, depend only on the matchers and the message,
+// never on the order in which matchers came and went, so replicas agree. The
+// zero Index is empty.
 type Index struct {
 	byKey  map[uint64]*filed
 	fields map[string]*fieldFile
@@ -117,19 +117,7 @@ func (x *Index) Remove(key uint64) bool {
 // Len returns how many matchers the index holds.
 func (x *Index) Len() int { return len(x.byKey) }
 
-// Always returns the keys of the matchers that match every message, ascending.
-// If these are Len, no message needs to be looked at. The caller must not
-// change the slice, nor keep it across Add and Remove.
-func (x *Index) Always() []uint64 { return x.always }
-
-// Match appends to dst the keys of the matchers that match message i,
-// ascending. It allocates only if dst has no room. It panics if i is not below
-// Count. For many messages of one batch Search is faster.
-func (x *Index) Match(b Batch, i int, dst []uint64) []uint64 {
-	return x.match(&b, i, nil, dst)
-}
-
-// match is Match; files are the names of the batch, if they were looked up.
+// match is Search.Match; files are those of the names of the batch.
 func (x *Index) match(b *Batch, i int, files []*fieldFile, dst []uint64) []uint64 {
 	start := len(dst)
 	dst = append(dst, x.always...)
@@ -150,13 +138,7 @@ func (x *Index) match(b *Batch, i int, files []*fieldFile, dst []uint64) []uint6
 			break
 		}
 		fields = rest
-		var f *fieldFile
-		if files != nil {
-			f = files[number]
-		} else {
-			f = x.fields[string(b.dict.name(number))]
-		}
-		if f != nil {
+		if f := files[number]; f != nil {
 			dst = f.match(b, i, kind, raw, dst)
 		}
 	}

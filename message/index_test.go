@@ -84,9 +84,8 @@ func TestIndexAgainstNaiveMatching(t *testing.T) {
 				}
 				slices.Sort(want[1:])
 				hits += len(want) - 1
-				got := x.Match(b, i, []uint64{1 << 60})
-				if fast := search.Match(i, []uint64{1 << 60}); !slices.Equal(got, want) || !slices.Equal(fast, want) {
-					t.Fatalf("seed %d: Index %v, Search %v, want %v", seed, got, fast, want)
+				if got := search.Match(i, []uint64{1 << 60}); !slices.Equal(got, want) {
+					t.Fatalf("seed %d: found %v, want %v", seed, got, want)
 				}
 			}
 		}
@@ -110,20 +109,50 @@ func TestIndexForgetsEverything(t *testing.T) {
 	}
 }
 
-func TestIndexAlways(t *testing.T) {
+func TestMatchersOfEverything(t *testing.T) {
 	var x Index
-	if x.Remove(1) || x.Len() != 0 || len(x.Always()) != 0 {
+	if x.Remove(1) || x.Len() != 0 {
 		t.Fatal("the zero Index is not empty")
 	}
+	b := encode(t, Options{}, &Message{})
 	x.Add(9, nil)
 	x.Add(3, &Matcher{})
 	x.Add(5, mustMatcher(t, `{"a":1}`))
-	if !slices.Equal(x.Always(), []uint64{3, 9}) || x.Len() != 3 {
-		t.Fatalf("always %v of %d", x.Always(), x.Len())
+	if got := matching(&x, b, 0); !slices.Equal(got, []uint64{3, 9}) || x.Len() != 3 {
+		t.Fatalf("%v of %d match", got, x.Len())
 	}
 	x.Add(5, nil)
-	if len(x.Always()) != x.Len() {
-		t.Fatal("all match everything, and Always does not say so")
+	if got := matching(&x, b, 0); !slices.Equal(got, []uint64{3, 5, 9}) || x.Len() != 3 {
+		t.Fatalf("%v of %d match", got, x.Len())
+	}
+}
+
+// matching returns the keys of the matchers that match message i of b.
+func matching(x *Index, b Batch, i int) []uint64 {
+	var s Search
+	s.Start(x, b)
+	defer s.End()
+	return s.Match(i, nil)
+}
+
+// A Search that ended keeps nothing of the batch, which may be large, nor of the
+// index.
+func TestSearchKeepsNoBatch(t *testing.T) {
+	var x Index
+	x.Add(1, mustMatcher(t, `{"n":1}`))
+	var s Search
+	s.Start(&x, encode(t, Options{}, new(Message).SetInt("n", 1)))
+	if got := s.Match(0, nil); !slices.Equal(got, []uint64{1}) {
+		t.Fatalf("%v match", got)
+	}
+	s.End()
+	if s.index != nil || s.batch.raw != nil || s.batch.head != nil || s.batch.body != nil || s.batch.dict.names != 0 {
+		t.Errorf("kept %+v", s)
+	}
+	for _, f := range s.files[:cap(s.files)] {
+		if f != nil {
+			t.Error("a part of the index is kept")
+		}
 	}
 }
 

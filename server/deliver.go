@@ -78,7 +78,7 @@ func (p *subscribeStream) cut(d *service.Delivery, r *perdurepb.SubscribeRespons
 	// The stream may still hold the bytes that were sent last, so each delivery
 	// has its own.
 	var err error
-	r.Batch, err = message.AppendSelectionOf(nil, r.Batch, p.at)
+	r.Batch, err = message.AppendSelection(nil, r.Batch, p.at)
 	return err
 }
 

@@ -141,6 +141,7 @@ func (m *Machine) match(s *storeState, b message.Batch, first message.ID) (pairs
 			d.scratch = append(d.scratch, first+message.ID(i))
 		}
 	}
+	m.scratch.search.End()
 	return pairs
 }
 
