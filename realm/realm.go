@@ -129,16 +129,6 @@ func (r *Realm) Store(name string) (*Cluster, *Store) {
 	return nil, nil
 }
 
-// Endpoint returns the endpoint of that name, or nil.
-func (r *Realm) Endpoint(name string) *Endpoint {
-	for i := range r.Endpoints {
-		if r.Endpoints[i].Name == name {
-			return &r.Endpoints[i]
-		}
-	}
-	return nil
-}
-
 // Store returns the store of that name, or nil.
 func (c *Cluster) Store(name string) *Store {
 	for i := range c.Stores {

@@ -109,7 +109,7 @@ func TestLookUps(t *testing.T) {
 	if c, s := r.Store("nothing"); c != nil || s != nil {
 		t.Error("a store that is not defined is found")
 	}
-	if r.Cluster("nothing") != nil || r.Endpoint("nothing") != nil {
+	if r.Cluster("nothing") != nil {
 		t.Error("what is not defined is found")
 	}
 	_, s := r.Store("flights")

@@ -57,7 +57,7 @@ func TestServerStopsGracefully(t *testing.T) {
 	defer cancel()
 	out := &trigger{text: "server s1 is ready: clients " + n.Client, do: cancel}
 	var log strings.Builder
-	code := run(ctx, []string{"server", "--name", n.Name, "--data", n.Data, "--core", f.Core(), "--log-format", "json",
+	code := run(ctx, []string{"server", "--name", n.Name, "--data", n.Data, "--core", n.Name + "=" + n.Peer, "--log-format", "json",
 		"--listen-client", n.Client, "--listen-peer", n.Peer, "--listen-ops", n.Ops}, strings.NewReader(""), out, &log, nil)
 	if code != exitOK || !strings.HasSuffix(out.String(), "operators http://"+n.Ops+"\n") {
 		t.Errorf("ended with %d, said %q, logged %s", code, out, log.String())

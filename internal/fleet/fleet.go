@@ -42,8 +42,8 @@ func New(binary string, environ []string, dir string, ports []int) *Fleet {
 	return f
 }
 
-// Core is the --core of every server.
-func (f *Fleet) Core() string {
+// core is the --core of every server.
+func (f *Fleet) core() string {
 	list := make([]string, len(f.Nodes))
 	for i, n := range f.Nodes {
 		list[i] = n.Name + "=" + n.Peer
@@ -71,7 +71,7 @@ func (f *Fleet) Node(name string) *Node {
 }
 
 // Start starts one server.
-func (f *Fleet) Start(n *Node) error { return n.start(f.binary, f.environ, f.Core()) }
+func (f *Fleet) Start(n *Node) error { return n.start(f.binary, f.environ, f.core()) }
 
 // StartAll starts all servers and waits until every one is ready.
 func (f *Fleet) StartAll(ctx context.Context) error {

@@ -15,8 +15,8 @@ func TestNew(t *testing.T) {
 	if !slices.Equal(f.environ, []string{"PATH=/bin", "HOME=/h"}) {
 		t.Errorf("environment %q", f.environ)
 	}
-	if f.Core() != "s1=127.0.0.1:2,s2=127.0.0.1:5" || f.Connect() != "127.0.0.1:1,127.0.0.1:4" {
-		t.Errorf("core %s, connect %s", f.Core(), f.Connect())
+	if f.core() != "s1=127.0.0.1:2,s2=127.0.0.1:5" || f.Connect() != "127.0.0.1:1,127.0.0.1:4" {
+		t.Errorf("core %s, connect %s", f.core(), f.Connect())
 	}
 	n := f.Node("s2")
 	if n == nil || n.Ops != "127.0.0.1:6" || n.Data != filepath.Join("d", "s2") || f.Node("s3") != nil {

@@ -21,8 +21,8 @@ const (
 	Stopped = "stopped"
 )
 
-// ReadyPoll is how often a starting server is asked whether it is ready.
-const ReadyPoll = 20 * time.Millisecond
+// readyPoll is how often a starting server is asked whether it is ready.
+const readyPoll = 20 * time.Millisecond
 
 // What errors of a Node are.
 var (
@@ -183,7 +183,7 @@ func (n *Node) Ready(ctx context.Context) error {
 		return n.obituary()
 	}
 	var problems []string
-	tick := time.NewTicker(ReadyPoll)
+	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
 		var ok bool
