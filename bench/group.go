@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,16 +68,8 @@ func (r *run) consume(endpoint, durable string, workers int) (*group, error) {
 
 // consumeAll subscribes the load's durables.
 func (r *run) consumeAll() error {
-	if r.load.Workers > 0 {
-		_, err := r.consume(r.load.Endpoint, "", r.load.Workers)
-		return err
-	}
-	for i := range r.load.Durables {
-		durable := ""
-		if i > 0 {
-			durable = numbered(standardDurable, i)
-		}
-		if _, err := r.consume(r.load.Endpoint, durable, 1); err != nil {
+	for _, durable := range r.load.Consumes() {
+		if _, err := r.consume(r.load.Endpoint, durable, max(1, r.load.Workers)); err != nil {
 			return err
 		}
 	}
@@ -151,6 +144,43 @@ func (r *run) consumed() int64 {
 		}
 	}
 	return least
+}
+
+// leaveNothing waits until nothing pends for the durables that are consumed: in
+// a cluster that goes on, what a closed loop still has under way would stay.
+func (r *run) leaveNothing() error {
+	admin, err := r.admin()
+	if err != nil {
+		return err
+	}
+	r.enter("consume the rest", r.consumed)
+	for {
+		s, err := admin.Status(r.ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(r.groups, func(g *group) bool { return g.pending(s) }) {
+			return nil
+		}
+		if err := r.sleep(readyPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// pending reports whether something pends for the durable, or nobody says.
+func (g *group) pending(s *client.Status) bool {
+	store, durable := g.workers[0].sub.Store(), g.workers[0].sub.Durable()
+	for _, c := range s.Clusters {
+		for _, st := range c.Stores {
+			for _, d := range st.Durables {
+				if st.Name == store && d.Name == durable {
+					return d.Pending > 0
+				}
+			}
+		}
+	}
+	return true
 }
 
 // drainEach drains the subscriptions of all groups: it returns when every

@@ -78,6 +78,7 @@ type Progress struct {
 type scenario struct {
 	about string
 	times bool // bodies carry the time, so that receiving is timed
+	takes bool // consumes what it publishes
 	own   bool // needs Servers
 	run   func(*run) (*Figures, error)
 }
@@ -88,9 +89,37 @@ func Scenarios() []string { return slices.Sorted(maps.Keys(scenarios())) }
 // About says in one line what a scenario does.
 func About(name string) string { return scenarios()[name].about }
 
-// NeedsServers tells whether a scenario kills servers, or looks at what they use,
-// so that it has to be given Servers.
+// NeedsServers tells whether a scenario kills servers, looks at what they use, or
+// wants a realm that nobody else has, so that it has to be given Servers.
 func NeedsServers(name string) bool { return scenarios()[name].own }
+
+// Endpoints names what the load publishes to.
+func (l Load) Endpoints() []string {
+	l = l.withDefaults()
+	if l.Scenario != "clusters" {
+		return []string{l.Endpoint}
+	}
+	var names []string
+	for i := range l.Clusters {
+		names = append(names, numbered(l.Endpoint, i))
+	}
+	return names
+}
+
+// Consumes names the durables of the endpoint that the load takes messages from:
+// "" is its default. Nobody else may want anything of them.
+func (l Load) Consumes() []string {
+	if !scenarios()[l.Scenario].takes {
+		return nil
+	}
+	names := []string{""}
+	if l.Workers == 0 {
+		for i := range max(1, l.Durables) - 1 {
+			names = append(names, numbered(standardDurable, i+1))
+		}
+	}
+	return names
+}
 
 // Run connects, puts the load on the servers, and returns what it measured. It
 // ends early, with an error, when ctx ends, a message is refused or what came

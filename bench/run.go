@@ -236,6 +236,11 @@ func (r *run) finish(f *Figures) (*Figures, error) {
 	if err := context.Cause(r.ctx); err != nil {
 		return nil, err
 	}
+	if r.load.Servers == nil && len(r.groups) > 0 {
+		if err := r.leaveNothing(); err != nil {
+			return nil, err
+		}
+	}
 	r.cancelConsumers()
 	r.collect(f)
 	return f, nil

@@ -5,12 +5,12 @@ package bench
 func scenarios() map[string]scenario {
 	return map[string]scenario{
 		"publish":   {about: "Publish equal messages as fast as they are confirmed", run: publish},
-		"stream":    {about: "Publish and consume together, closed loop", times: true, run: stream},
-		"latency":   {about: "Publish and consume at a fixed rate, open loop", times: true, run: latency},
-		"drain":     {about: "Consume and acknowledge a backlog", run: drain},
-		"subscribe": {about: "Consume and acknowledge a backlog", run: drain},
-		"fanout":    {about: "Publish to durables that all consume everything", times: true, run: fanout},
-		"match":     {about: "Publish to durables that share messages out by a field", run: match},
+		"stream":    {about: "Publish and consume together, closed loop", times: true, takes: true, run: stream},
+		"latency":   {about: "Publish and consume at a fixed rate, open loop", times: true, takes: true, run: latency},
+		"drain":     {about: "Consume and acknowledge a backlog", takes: true, run: drain},
+		"subscribe": {about: "Consume and acknowledge a backlog", takes: true, run: drain},
+		"fanout":    {about: "Publish to durables that all consume everything", times: true, takes: true, run: fanout},
+		"match":     {about: "Publish to durables that share messages out by a field", own: true, run: match},
 		"clusters":  {about: "Publish to several clusters at once", run: clusters},
 		"idle":      {about: "Do nothing, with several clusters", own: true, run: idle},
 		"backlog":   {about: "Publish while many messages are pending", run: backlog},

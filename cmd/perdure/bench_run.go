@@ -56,6 +56,13 @@ func spread[T any](points []benchPoint, values []T, set func(*benchPoint, T)) []
 // bench runs all loads, in turns, and prints what they measured.
 func (p *program) bench(cmd *cobra.Command, o *benchOptions) error {
 	points := o.points()
+	if o.connect != "" {
+		t, err := p.benchTargetOf(cmd, o, points)
+		if err != nil {
+			return err
+		}
+		defer p.tellLeft(cmd.Context(), o, t, points)
+	}
 	results := make([][]*bench.Figures, len(points))
 	for run := range o.runs {
 		for i, pt := range points {
