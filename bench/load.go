@@ -58,7 +58,8 @@ type Load struct {
 
 	// Connect makes a client; Run closes it.
 	Connect func(ctx context.Context, name string) (*client.Client, error)
-	// Usage returns what the servers have used so far. It may be nil.
+	// Usage returns what the servers have used so far; an error ends the run. It
+	// may be nil.
 	Usage func() (Usage, error)
 	// Servers are what scenarios kill and start again. Others do not need them.
 	Servers *Servers

@@ -130,9 +130,9 @@ func (r *run) noteMemory() {
 	if r.load.Usage == nil {
 		return
 	}
-	if u, err := r.load.Usage(); err == nil { // a server may just have been killed
-		r.peak.Store(max(r.peak.Load(), u.RSS))
-	}
+	u, err := r.load.Usage()
+	r.fail(err)
+	r.peak.Store(max(r.peak.Load(), u.RSS))
 }
 
 // begin returns the state of what is counted before something is measured. count

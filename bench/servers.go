@@ -39,6 +39,7 @@ type Servers struct {
 
 	mu   sync.Mutex
 	past Usage // of the processes that were killed
+	died error // the first that ended and nobody here meant it
 }
 
 // StartServers starts servers from a binary of perdure, on free ports of
@@ -62,11 +63,27 @@ func StartServers(ctx context.Context, binary string, servers int, durability st
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	s := &Servers{fleet: fleet.New(binary, o.Environ, dir, ports), dir: dir}
+	s := newServers(binary, o.Environ, dir, ports)
 	if err := s.found(ctx, o.Realm); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
+}
+
+// newServers lays out servers in a directory; nothing runs yet.
+func newServers(binary string, environ []string, dir string, ports []int) *Servers {
+	s := &Servers{fleet: fleet.New(binary, environ, dir, ports), dir: dir}
+	for _, n := range s.fleet.Nodes {
+		n.Died = func(n *fleet.Node, how string) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.died == nil {
+				s.died = fmt.Errorf("server %s %s, and the bench did not end it, so no figure is right; "+
+					"its log ends with: %s", n.Name, how, fleet.LastLine(n.Log))
+			}
+		}
+	}
+	return s
 }
 
 // found starts all servers and gives them their realm.
@@ -98,10 +115,14 @@ func (s *Servers) Connect(ctx context.Context, name string) (*client.Client, err
 		client.WithConnectTimeout(Patience), client.WithRetry(Patience))
 }
 
-// Usage returns what all servers have used since they were first started.
+// Usage returns what all servers have used since they were first started. It is
+// an error if one has ended and it was not Kill that ended it.
 func (s *Servers) Usage() (Usage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.died != nil {
+		return Usage{}, s.died
+	}
 	sum := s.past
 	for _, n := range s.fleet.Nodes {
 		if _, pid := n.State(); pid != 0 {

@@ -1,14 +1,13 @@
 package bench
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/perdure/perdure/internal/fleet"
 )
 
 // TestServersThatDoNotStart: the reason is in the error, and no file is left.
@@ -38,8 +37,44 @@ func TestServersThatDoNotStart(t *testing.T) {
 	}
 }
 
+// TestServerThatDies: one that ends without Kill makes figures wrong, and that is
+// said; one that Kill has ended does not.
+func TestServerThatDies(t *testing.T) {
+	run := func(words string) *Servers {
+		t.Helper()
+		binary := filepath.Join(t.TempDir(), "server")
+		if err := os.WriteFile(binary, []byte("#!/bin/sh\n"+words+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s := newServers(binary, os.Environ(), t.TempDir(), []int{1, 2, 3})
+		if err := s.Start("s1"); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	killed := run("exec cat /dev/zero")
+	if err := killed.Kill("s1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := killed.Usage(); err != nil {
+		t.Errorf("Kill is meant: %v", err)
+	}
+	died := run("echo no more; exit 3")
+	r := newRun(t.Context(), Load{Usage: func() (u Usage, err error) {
+		for err == nil || !strings.Contains(err.Error(), "did not end it") { // until the end of the process is known
+			u, err = died.Usage()
+		}
+		return u, err
+	}})
+	defer r.close()
+	r.noteMemory()
+	if err := context.Cause(r.ctx); err == nil || !strings.Contains(err.Error(), "server s1 ended: exit status 3") || !strings.Contains(err.Error(), "no more") {
+		t.Errorf("the run goes on: %v", err)
+	}
+}
+
 func TestServersByName(t *testing.T) {
-	s := &Servers{fleet: fleet.New("perdure", nil, t.TempDir(), []int{1, 2, 3, 4, 5, 6})}
+	s := newServers("perdure", nil, t.TempDir(), []int{1, 2, 3, 4, 5, 6})
 	if s.Addresses() != "127.0.0.1:1,127.0.0.1:4" || !slices.Equal(s.Names(), []string{"s1", "s2"}) {
 		t.Errorf("%s, %v", s.Addresses(), s.Names())
 	}
