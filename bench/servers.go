@@ -12,6 +12,9 @@ import (
 	"github.com/perdure/perdure/internal/fleet"
 )
 
+// dirPrefix is what the names of our directories begin with.
+const dirPrefix = "perdure-bench-"
+
 const (
 	startPatience = time.Minute     // until all servers are ready
 	foundPatience = 5 * time.Minute // until they have their realm: a thousand clusters take a while
@@ -36,6 +39,7 @@ type ServerOptions struct {
 type Servers struct {
 	fleet *fleet.Fleet
 	dir   string
+	lock  *os.File // says that dir is in use; may be nil
 
 	mu   sync.Mutex
 	past Usage // of the processes that were killed
@@ -44,7 +48,8 @@ type Servers struct {
 
 // StartServers starts servers from a binary of perdure, on free ports of
 // loopback and with empty directories, gives them a realm, and returns when
-// every one of them is ready. Stop ends them.
+// every one of them is ready. Stop ends them. On Linux it also removes what
+// processes have left in o.Dir that were killed before they could Stop.
 func StartServers(ctx context.Context, binary string, servers int, durability string, o ServerOptions) (*Servers, error) {
 	if servers < 1 || servers > 7 {
 		return nil, fmt.Errorf("bench: %d servers: it must be 1 to 7", servers)
@@ -59,11 +64,18 @@ func StartServers(ctx context.Context, binary string, servers int, durability st
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	dir, err := os.MkdirTemp(o.Dir, "perdure-bench-")
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	sweep(o.Dir)
+	dir, err := os.MkdirTemp(o.Dir, dirPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
 	s := newServers(binary, o.Environ, dir, ports)
+	if s.lock, err = claim(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("bench: %w", err), s.Stop())
+	}
 	if err := s.found(ctx, o.Realm); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
@@ -194,7 +206,9 @@ func (s *Servers) Ready(ctx context.Context) error {
 // nothing.
 func (s *Servers) Stop() error {
 	s.fleet.Kill()
-	if err := os.RemoveAll(s.dir); err != nil {
+	err := os.RemoveAll(s.dir)
+	_ = s.lock.Close() // a nil one, or a second time, is an error that says nothing
+	if err != nil {
 		return fmt.Errorf("bench: %w", err)
 	}
 	return nil
