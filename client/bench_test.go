@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -56,7 +57,7 @@ func (e *echo) Publish(stream perdurepb.Messages_PublishServer) error {
 	err := stream.Send(&perdurepb.PublishResponse{Opened: &perdurepb.PublishOpened{
 		Session: 1, Store: "flights", Attempt: 1, MaxMessageSize: message.MaxMessageSize, HeartbeatMs: 1000, TimeoutMs: 60_000,
 	}})
-	var request perdurepb.PublishRequest
+	var request perdurepb.PublishFrame
 	outcome := &perdurepb.PublishOutcome{FirstId: 1, Interested: true}
 	response := &perdurepb.PublishResponse{Outcomes: []*perdurepb.PublishOutcome{outcome}}
 	for err == nil {
@@ -64,6 +65,9 @@ func (e *echo) Publish(stream perdurepb.Messages_PublishServer) error {
 			continue
 		}
 		outcome.Sequence, outcome.Attempt = request.Sequence, request.Attempt
+		if _, release := request.Take(); release != nil {
+			release()
+		}
 		err = stream.Send(response)
 	}
 	return err
@@ -135,6 +139,37 @@ func BenchmarkPublishAsync(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkPublishBatches is the same with batches of other sizes, and with
+// messages of various sizes: what is allocated per batch.
+func BenchmarkPublishBatches(b *testing.B) {
+	for _, target := range []int{64 << 10, 256 << 10, 1 << 20} {
+		for name, sizes := range map[string][]int{"same": {128}, "various": {40, 300, 90, 1000, 17, 128, 500}, "coarse": {9000, 20_000, 3000, 17_000, 50_000, 1000}, "large": {128, 128, 700 << 10, 128}} {
+			b.Run(fmt.Sprintf("%dKiB/%s", target>>10, name), func(b *testing.B) {
+				p, err := benchmarkClient(b).Publisher(b.Context(), "flights", client.WithBatchTarget(target), client.WithWindow(8, 8*target))
+				if err != nil {
+					b.Fatal(err)
+				}
+				m := &message.Message{}
+				body := make([]byte, slices.Max(sizes))
+				ctx := context.Background()
+				b.SetBytes(int64(target))
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() { // the messages of about one batch
+					for sent := 0; sent < target; sent += 4 + len(m.Body) {
+						m.Body = body[:sizes[i%len(sizes)]]
+						p.PublishAsync(ctx, m)
+						i++
+					}
+				}
+				if err := p.Flush(ctx); err != nil {
+					b.Fatal(err)
+				}
+			})
+		}
 	}
 }
 

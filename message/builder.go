@@ -28,7 +28,8 @@ type Builder struct {
 	memory     []byte // in which the bodies are
 	at         int
 	front      int // room for a head, in memory yet to be made; 0 is minFront
-	usual      int // bytes of bodies that the batch before had
+	last       int // bytes of bodies that the batch before had
+	usual      int // and that both of the last two had
 	parts      []byte
 	bodyEnds   []uint32
 	partEnds   []uint32

@@ -20,7 +20,8 @@ func (b *Builder) Finish(opts Options, next []byte) (batch, memory []byte) {
 	if len(b.bodyEnds) == 0 {
 		return nil, next
 	}
-	b.usual = min(len(b.bodies), MaxBatchSize)
+	size := min(len(b.bodies), MaxBatchSize)
+	b.usual, b.last = min(b.last, size), size // one large message is not usual
 	head := b.Size() - len(b.bodies)
 	if opts != (Options{}) || head > b.at {
 		if head > b.at {
@@ -55,9 +56,10 @@ func (b *Builder) lay(memory []byte) {
 	b.bodies = b.memory[b.at:b.at]
 }
 
-// growBodies moves the bodies to memory that has room for n bytes more.
+// growBodies moves the bodies to memory that has room for n bytes more, and for
+// a batch a little larger than usual.
 func (b *Builder) growBodies(n int) {
 	bodies := b.bodies
-	b.lay(make([]byte, max(b.front, minFront)+max(len(bodies)+n, 2*cap(bodies), b.usual)))
+	b.lay(make([]byte, max(b.front, minFront)+max(len(bodies)+n, 2*cap(bodies), b.usual+b.usual/16)))
 	b.bodies = append(b.bodies, bodies...)
 }

@@ -90,6 +90,33 @@ func TestFinishLearnsTheSizeOfHeads(t *testing.T) {
 	t.Error("bodies are copied still in the third batch with a large head")
 }
 
+// What one large message needs, later batches do not get; what every batch needs,
+// they do.
+func TestFinishLearnsTheSizeOfBodies(t *testing.T) {
+	const small, large = 100, 700 << 10
+	batch := func(b *Builder, size int) int {
+		t.Helper()
+		for range 2 { // what does not fit moves
+			if err := b.AddBody(make([]byte, size/2)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, memory := b.Finish(Options{}, nil)
+		return cap(memory)
+	}
+	var b Builder
+	batch(&b, small)
+	batch(&b, large)
+	if n := batch(&b, small); n > 1000 {
+		t.Errorf("a small batch after one large message is made in %d bytes", n)
+	}
+	batch(&b, large)
+	batch(&b, large)
+	if n := batch(&b, large+large/20); n > large+large/10 {
+		t.Errorf("a batch of about the usual size moved, into %d bytes", n)
+	}
+}
+
 func TestFinishOfNothing(t *testing.T) {
 	var b Builder
 	if batch, next := b.Finish(Options{}, []byte("next")); batch != nil || string(next) != "next" {
