@@ -25,7 +25,7 @@ func Compare(a, b []*Summary) (all []Difference, alone []string, err error) {
 	for _, x := range a {
 		found := false
 		for i, y := range left {
-			if y != nil && name(x) == name(y) {
+			if y != nil && sameLoad(x.Figures, y.Figures) {
 				all = append(all, differences(x, y)...)
 				left[i], found = nil, true
 				break

@@ -77,6 +77,37 @@ func TestCompareDoubts(t *testing.T) {
 	}
 }
 
+// Loads of another length are others, unless a version wrote that did not say it.
+func TestSameLoad(t *testing.T) {
+	with := func(change func(*Figures)) Figures {
+		f := *runsOf("publish", 1)[0]
+		change(&f)
+		return f
+	}
+	old := with(func(*Figures) {})
+	usual := with(func(f *Figures) { f.Count = DefaultCount })
+	short := with(func(f *Figures) { f.Count = 7 })
+	timed := with(func(f *Figures) { f.Duration, f.Warmup = 5, 2 })
+	cold := with(func(f *Figures) { f.Duration = 5 })
+	kill := with(func(f *Figures) { f.More = map[string]float64{"kills": 1} })
+	kills := with(func(f *Figures) { f.More = map[string]float64{"kills": 2} })
+	idle := Figures{Scenario: "idle", Clusters: 2, Duration: 5}
+	oldIdle := Figures{Scenario: "idle", Clusters: 2, Size: 128, Publishers: 1, Window: 8, Batch: 65536}
+	for _, tc := range []struct {
+		name string
+		a, b Figures
+		want bool
+	}{
+		{"equal", short, short, true}, {"count", usual, short, false}, {"count and time", usual, timed, false}, {"warm-up", timed, cold, false},
+		{"old", old, short, true}, {"old", timed, old, true}, {"kills", kill, kills, false}, {"old idle", idle, oldIdle, true},
+		{"prefetch", old, with(func(f *Figures) { f.Prefetch = 1 }), false}, {"fast", old, with(func(f *Figures) { f.Fast = true }), false},
+	} {
+		if got := sameLoad(tc.a, tc.b); got != tc.want {
+			t.Errorf("%s: %v: %q, %q", tc.name, got, tc.a.Describe(), tc.b.Describe())
+		}
+	}
+}
+
 func TestCompareNothing(t *testing.T) {
 	_, _, err := Compare([]*Summary{Summarize("", runsOf("publish", 1))}, []*Summary{Summarize("", runsOf("stream", 1))})
 	if err == nil {

@@ -58,11 +58,11 @@ type Figures struct {
 
 	Interested bool   `json:"interested"` // whether something kept the messages
 	Durability string `json:"durability"`
-	Size       int    `json:"size"`
+	Size       int    `json:"size,omitempty"`
 	Servers    int    `json:"servers,omitempty"` // 0 where unknown
-	Publishers int    `json:"publishers"`
-	Window     int    `json:"window"`
-	Batch      int    `json:"batch"`
+	Publishers int    `json:"publishers,omitempty"`
+	Window     int    `json:"window,omitempty"`
+	Batch      int    `json:"batch,omitempty"`
 	Together   int    `json:"together,omitempty"`
 	Sync       bool   `json:"sync"`
 	Rate       int    `json:"rate,omitempty"`
@@ -71,6 +71,12 @@ type Figures struct {
 	Matchers   int    `json:"matchers,omitempty"`
 	Clusters   int    `json:"clusters,omitempty"`
 	Backlog    int    `json:"backlog,omitempty"`
+	Prefetch   int    `json:"prefetch,omitempty"`
+	Fast       bool   `json:"fast,omitempty"`
+
+	Count    int     `json:"count,omitempty"`      // of a load that goes by it
+	Duration float64 `json:"duration_s,omitempty"` // of one that goes by time
+	Warmup   float64 `json:"warmup_s,omitempty"`   // before it
 
 	// More has what only this scenario measures.
 	More map[string]float64 `json:"more,omitempty"`

@@ -20,6 +20,7 @@ const (
 
 	DefaultWarmup   = 2 * time.Second
 	DefaultDuration = 5 * time.Second
+	DefaultCount    = 1_000_000 // of publish on the command line
 	DefaultRate     = 20_000
 	DefaultBound    = 100_000 // messages of a stream that are published and not consumed
 
@@ -54,7 +55,8 @@ type Load struct {
 	Count            int           // instead of Duration: messages, besides a twentieth to warm up
 	Backlog          int           // messages: to drain, or that may be unconsumed in a stream; 100,000 there
 
-	Kills int // of leaders, in failover; 3
+	Kills int  // of leaders, in failover; 3
+	Fast  bool // Realm has the profile that elects leaders soon
 
 	// Connect makes a client; Run closes it.
 	Connect func(ctx context.Context, name string) (*client.Client, error)
@@ -145,7 +147,8 @@ func Run(ctx context.Context, l Load) (*Figures, error) {
 	return f, nil
 }
 
-// Validate says everything that is out of range.
+// Validate says everything that is out of range, a line each that begins with
+// what it is about.
 func (l Load) Validate() error {
 	s, known := scenarios()[l.Scenario]
 	if !known {
@@ -177,14 +180,19 @@ func (l Load) Validate() error {
 	check("kills", l.Kills, 1, 1000)
 	check("backlog", l.Backlog, 0, maxBacklog)
 	if l.Workers > 1 && l.Durables > 1 {
-		errs = append(errs, fmt.Errorf("workers %d, durables %d: workers share one durable", l.Workers, l.Durables))
+		errs = append(errs, fmt.Errorf("workers %d: workers share one durable, and there are %d", l.Workers, l.Durables))
+	}
+	if l.Together > 0 && l.Sync {
+		errs = append(errs, fmt.Errorf("together %d: with sync there is one message at a time; give one of them", l.Together))
 	}
 	if l.Together > 0 && l.Together*(l.Size+64) > message.MaxBatchSize && l.Together > 1 {
 		errs = append(errs, fmt.Errorf("together %d: so many messages of %d bytes are more than a batch may have; the limit is %d bytes",
 			l.Together, l.Size, message.MaxBatchSize))
 	}
-	if l.Duration < 0 || l.Duration > 24*time.Hour || l.Warmup > 24*time.Hour {
-		errs = append(errs, fmt.Errorf("warm-up %v, duration %v: they must be 0 to 24 hours", l.Warmup, l.Duration))
+	for name, d := range map[string]time.Duration{"duration": l.Duration, "warmup": l.Warmup} {
+		if d < 0 || d > 24*time.Hour {
+			errs = append(errs, fmt.Errorf("%s %v: it must be 0 to 24 hours", name, d))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -220,7 +228,7 @@ func (l Load) withDefaults() Load {
 
 // Realm returns what servers must hold for the load.
 func (l Load) Realm(durability string, servers int) Realm {
-	r := Realm{Durability: durability, Servers: servers, Clusters: l.Clusters, Durables: l.Durables}
+	r := Realm{Durability: durability, Servers: servers, Clusters: l.Clusters, Durables: l.Durables, Fast: l.Fast}
 	if l.Scenario == "match" {
 		r.Matchers = max(1, l.Matchers)
 	}

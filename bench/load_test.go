@@ -23,6 +23,7 @@ func TestValidate(t *testing.T) {
 		{"one batch", Load{Scenario: "publish", Size: 100_000, Together: 20}, "more than a batch may have"},
 		{"negative", Load{Scenario: "publish", Publishers: -1}, "publishers -1"},
 		{"both", Load{Scenario: "stream", Size: 8, Workers: 2, Durables: 2}, "workers share one durable"},
+		{"one by one, together", Load{Scenario: "publish", Sync: true, Together: 5}, "together 5: with sync"},
 		{"too long", Load{Scenario: "publish", Duration: 25 * time.Hour}, "24 hours"},
 	} {
 		err := tc.load.Validate()

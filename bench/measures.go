@@ -48,7 +48,7 @@ var measures = []measure{
 
 // isCount names what says how much was done, and not how well.
 func isCount(key string) bool {
-	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured", "fsyncs", "settled_s"}, key)
+	return slices.Contains([]string{"messages", "seconds", "measured", "receive_measured", "fsyncs", "settled_s", "kills", RateReached}, key)
 }
 
 // zeroIsUnknown names what is 0 where nobody could be asked: on another machine,

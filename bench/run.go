@@ -211,7 +211,9 @@ func (r *run) window(count func() int64) (*Figures, error) {
 	if to.messages == from.messages {
 		return nil, fmt.Errorf("nothing was done within %v; measure for longer", r.load.Duration)
 	}
-	return r.figures(from, to), nil
+	f := r.figures(from, to)
+	f.Warmup, f.Duration = r.load.Warmup.Seconds(), r.load.Duration.Seconds()
+	return f, nil
 }
 
 // figures returns those of the time between two moments, without percentiles.
@@ -219,7 +221,10 @@ func (r *run) figures(from, to moment) *Figures {
 	l := &r.load
 	f := &Figures{
 		Scenario: l.Scenario, Size: l.Size, Publishers: l.Publishers, Window: l.Window, Batch: l.Batch,
-		Together: l.Together, Sync: l.Sync, Workers: l.Workers, PeakAnon: r.peak.Load(),
+		Together: l.Together, Sync: l.Sync, Workers: l.Workers, Prefetch: l.Prefetch, Fast: l.Fast, PeakAnon: r.peak.Load(),
+	}
+	if l.Sync || l.Together > 0 {
+		f.Window, f.Batch = 0, 0 // what is sent has its end
 	}
 	if l.Servers != nil {
 		f.Servers = len(l.Servers.Names())

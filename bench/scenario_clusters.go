@@ -57,7 +57,8 @@ func idle(r *run) (*Figures, error) {
 		return nil, err
 	}
 	f := r.figures(from, to)
-	f.Clusters = r.load.Clusters
+	f.Size, f.Publishers, f.Window, f.Batch = 0, 0, 0, 0
+	f.Clusters, f.Warmup, f.Duration = r.load.Clusters, r.load.Warmup.Seconds(), r.load.Duration.Seconds()
 	if own := clusterOf(status, r.load.Endpoint); own != nil {
 		f.Durability = own.Durability
 	}

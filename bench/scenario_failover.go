@@ -19,6 +19,7 @@ import (
 // confirmation before to the first after a kill, as the first publisher sees it.
 // All that was published is consumed and compared.
 func failover(r *run) (*Figures, error) {
+	r.load.Sync = true
 	l := &ledger{}
 	for i := range r.load.Clusters {
 		endpoint := numbered(r.load.Endpoint, i)
@@ -67,7 +68,7 @@ func failover(r *run) (*Figures, error) {
 		return nil, err
 	}
 	f := r.figures(from, to)
-	f.Clusters, f.Sync = r.load.Clusters, true
+	f.Clusters, f.Warmup = r.load.Clusters, r.load.Warmup.Seconds()
 	f, err = r.finish(f)
 	if err != nil {
 		return nil, err

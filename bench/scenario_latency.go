@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// RateReached is, of Figures.More, the part of the rate that was consumed: all of
+// it is 1.
+const RateReached = "rate_reached"
+
 // latency publishes at a fixed rate, open loop, and consumes. All times are from
 // when a message was meant to go: where something stalls, those that had to wait
 // behind it count as late, too.
@@ -27,6 +31,7 @@ func latency(r *run) (*Figures, error) {
 		return nil, err
 	}
 	f.Rate, f.Durables = r.load.Rate, r.load.Durables
+	f.More = map[string]float64{RateReached: rounded(f.MsgsPerSec / float64(f.Rate))}
 	return r.finish(f)
 }
 

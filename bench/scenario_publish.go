@@ -46,7 +46,9 @@ func (r *run) publishCount(send func(f *feed, ctx context.Context, n int) error)
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(r.figures(from, to))
+	f := r.figures(from, to)
+	f.Count = r.load.Count
+	return r.finish(f)
 }
 
 // share is the part of count that one of n, number i, has.

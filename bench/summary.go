@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -40,6 +41,9 @@ func Summarize(version string, runs []*Figures) *Summary {
 	}
 	middle := map[string]float64{}
 	for key, list := range values {
+		if strings.HasPrefix(key, "receive_") && slices.Max(list) == 0 {
+			continue // nobody receives
+		}
 		if zeroIsUnknown(key) && slices.Max(list) > 0 {
 			list = slices.DeleteFunc(list, func(v float64) bool { return v == 0 })
 		}
@@ -95,6 +99,11 @@ const usualServers = 3
 // parts are what Describe says.
 func (f *Figures) parts() []string {
 	parts := []string{sizeText(f.Size)}
+	if f.Scenario == "idle" { // older versions wrote down what it has no use for
+		idle := *f
+		idle.Publishers, idle.Window = 0, 0
+		f, parts = &idle, nil
+	}
 	add := func(n int, one, many string) {
 		switch {
 		case n == 1:
@@ -112,7 +121,7 @@ func (f *Figures) parts() []string {
 	add(f.Publishers, "publisher", "publishers")
 	if f.Together > 0 {
 		parts = append(parts, fmt.Sprintf("%d together", f.Together))
-	} else if !f.Sync {
+	} else if !f.Sync && f.Window > 0 {
 		parts = append(parts, fmt.Sprintf("%d x %s", f.Window, sizeText(f.Batch)))
 	}
 	if f.Rate > 0 {
@@ -125,12 +134,42 @@ func (f *Figures) parts() []string {
 	if f.Backlog > 0 || f.Scenario == "backlog" {
 		parts = append(parts, fmt.Sprintf("backlog %d", f.Backlog))
 	}
+	if f.Prefetch > 0 {
+		parts = append(parts, fmt.Sprintf("prefetch %d", f.Prefetch))
+	}
+	if f.Fast {
+		parts = append(parts, "fast")
+	}
+	add(int(f.More["kills"]), "kill", "kills")
 	if voters := int(f.More["voters"]); voters > 0 {
 		add(voters, "voter", "voters")
 	} else if f.Servers != usualServers {
 		add(f.Servers, "server", "servers")
 	}
+	if f.Count != DefaultCount {
+		add(f.Count, "message", "messages")
+	}
+	if f.Duration > 0 && (f.Duration != DefaultDuration.Seconds() || f.Scenario == "publish") { // which goes by count
+		parts = append(parts, "for "+secondsText(f.Duration))
+	}
+	if (f.Duration > 0 || f.Warmup > 0) && f.Warmup != DefaultWarmup.Seconds() {
+		parts = append(parts, "warm-up "+secondsText(f.Warmup))
+	}
 	return parts
+}
+
+func secondsText(s float64) string { return time.Duration(s * float64(time.Second)).String() }
+
+// sameLoad tells whether two reports are of one load. Those of versions that did
+// not say how long a load went count as of any length.
+func sameLoad(a, b Figures) bool {
+	says := func(f Figures) bool { return f.Count > 0 || f.Duration > 0 || f.Warmup > 0 }
+	if !says(a) || !says(b) {
+		for _, f := range []*Figures{&a, &b} {
+			f.Count, f.Duration, f.Warmup = 0, 0, 0
+		}
+	}
+	return a.Scenario == b.Scenario && a.Describe() == b.Describe()
 }
 
 // sizeText writes whole powers of 1,024 with a unit.
@@ -191,7 +230,7 @@ func WriteCSV(w io.Writer, list []*Summary) error {
 	names := keys(figures...)
 	header := []string{
 		"scenario", "size", "durability", "servers", "publishers", "window", "batch", "together", "sync", "rate",
-		"workers", "durables", "matchers", "clusters", "backlog", "version", "runs",
+		"workers", "durables", "matchers", "clusters", "backlog", "prefetch", "fast", "count", "duration_s", "warmup_s", "version", "runs",
 	}
 	for _, name := range names {
 		header = append(header, name)
@@ -206,7 +245,8 @@ func WriteCSV(w io.Writer, list []*Summary) error {
 			s.Scenario, strconv.Itoa(s.Size), s.Durability, strconv.Itoa(s.Servers), strconv.Itoa(s.Publishers), strconv.Itoa(s.Window),
 			strconv.Itoa(s.Batch), strconv.Itoa(s.Together), strconv.FormatBool(s.Sync), strconv.Itoa(s.Rate),
 			strconv.Itoa(s.Workers), strconv.Itoa(s.Durables), strconv.Itoa(s.Matchers), strconv.Itoa(s.Clusters),
-			strconv.Itoa(s.Backlog), s.Version, strconv.Itoa(s.Runs),
+			strconv.Itoa(s.Backlog), strconv.Itoa(s.Prefetch), strconv.FormatBool(s.Fast), strconv.Itoa(s.Count),
+			strconv.FormatFloat(s.Duration, 'f', -1, 64), strconv.FormatFloat(s.Warmup, 'f', -1, 64), s.Version, strconv.Itoa(s.Runs),
 		}
 		numbers := s.Numbers()
 		for _, name := range names {

@@ -14,10 +14,6 @@ import (
 	"github.com/perdure/perdure/client"
 )
 
-// defaultCount is how many messages `bench publish` publishes unless a duration
-// is given.
-const defaultCount = 1_000_000
-
 // reportRuns is how often a load of a report is run unless it is said: a single
 // run says nothing about chance.
 const reportRuns = 3
@@ -27,6 +23,7 @@ type benchVerb struct {
 	name     string
 	aliases  []string
 	flags    []string // that only some have
+	lacks    []string // of the flags that most have: what does nothing here
 	timeless bool     // measures no times of messages
 	counts   bool     // ends by --count unless a duration is given
 	long     string
@@ -57,6 +54,7 @@ var benchVerbs = []benchVerb{{
 		"  perdure bench latency --rate 1000 --durability sync --report latency.html",
 }, {
 	name: "subscribe", timeless: true, aliases: []string{"drain"}, flags: []string{"workers", "durables", "prefetch", "backlog"},
+	lacks: []string{"warmup", "duration"},
 	long: "Publishes a backlog of --backlog messages, a million or 256 MiB unless given, then subscribes,\n" +
 		"and measures until every acknowledgement is confirmed. With --workers they share a durable.",
 	example: "  perdure bench subscribe --durables 1,4\n" +
@@ -74,7 +72,7 @@ var benchVerbs = []benchVerb{{
 	long:    "Each cluster has publishers of its own, and a member on every server. Nobody is attached.",
 	example: "  perdure bench clusters --clusters 1,16,64",
 }, {
-	name: "idle", timeless: true, flags: []string{"clusters"},
+	name: "idle", timeless: true, flags: []string{"clusters"}, lacks: []string{"size", "publishers", "window", "batch"},
 	long: "Measures how much of a processor a server with --clusters clusters uses when nothing happens.\n" +
 		"New clusters have 20 ms each, at most 20 s, besides --warmup to come to rest.",
 	example: "  perdure bench idle --clusters 1000",
@@ -84,14 +82,14 @@ var benchVerbs = []benchVerb{{
 		"They need disk: three times their bytes, and more.",
 	example: "  perdure bench backlog --backlog 0,1000000,10000000",
 }, {
-	name: "failover", flags: []string{"clusters", "kills", "fast"},
+	name: "failover", flags: []string{"clusters", "kills", "fast"}, lacks: []string{"window", "batch", "duration"},
 	long: "Publishes one by one and consumes; kills the server that leads with SIGKILL, --kills times, and\n" +
 		"starts it again. A gap is from the last confirmation before to the first after a kill. Then it\n" +
 		"counts what was lost, stored twice and delivered again.",
 	example: "  perdure bench failover --kills 20\n" +
 		"  perdure bench failover --kills 20 --fast --durability sync",
 }, {
-	name: "recover", timeless: true, flags: []string{"backlog"},
+	name: "recover", timeless: true, flags: []string{"backlog"}, lacks: []string{"warmup", "duration"},
 	long: "Publishes --backlog messages, kills all servers, and measures until they are ready again. Then it\n" +
 		"kills a follower, publishes as many again, and measures how fast the follower catches up.",
 	example: "  perdure bench recover --backlog 1000000",
@@ -115,7 +113,6 @@ type benchOptions struct {
 	matchers   numbers
 	clusters   numbers
 	backlogs   numbers
-	fast       bool
 	runs       int
 	connect    string
 	timeout    time.Duration
@@ -173,20 +170,11 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	f.VarP(&o.output, "output", "o", "how to print")
 	o.output = benchTable
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "csv"}, cobra.ShellCompDirectiveNoFileComp))
-	numbersFlag(f, &o.sizes, "size", 128, "bytes of a body")
-	numbersFlag(f, &o.publishers, "publishers", 1, "publishers, each with a connection")
-	f.IntVar(&o.load.Window, "window", client.DefaultWindowBatches, "batches of a publisher in its window")
-	f.IntVar(&o.load.Batch, "batch", client.DefaultBatchTarget, "bytes at which a batch is sent")
-	f.StringSliceVar(&o.durability, "durability", []string{"async"}, "of the store: memory, async or sync")
-	if v.counts {
-		f.IntVar(&o.load.Count, "count", defaultCount, "messages that are measured; 5 % more warm up")
-	}
-	f.DurationVar(&o.load.Warmup, "warmup", bench.DefaultWarmup, "how long the load runs before the clock does")
-	duration := "how long is measured"
-	if v.counts {
-		duration += ", in place of --count"
-	}
-	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, duration)
+	o.loadFlags(v).VisitAll(func(flag *pflag.Flag) {
+		if !slices.Contains(v.lacks, flag.Name) {
+			f.AddFlag(flag)
+		}
+	})
 	o.ownFlags(f, v)
 	f.IntVar(&o.runs, "runs", 1, "how often each load is run; the medians are printed; 3 with --report unless given")
 	numbersFlag(f, &o.servers, "servers", 3, "servers to start: 1, 3, 5 or 7")
@@ -196,6 +184,29 @@ func (o *benchOptions) flags(cmd *cobra.Command, v benchVerb) {
 	f.StringVar(&o.hgrm, "hgrm", "", "file for the times in HDR histogram format")
 	f.StringVar(&o.report, "report", "", "file for a page with charts")
 	f.DurationVar(&o.timeout, "timeout", bench.Patience, "how long clients wait for servers before the run fails")
+	// What check refuses is not shown.
+	for name, hidden := range map[string]bool{"connect": bench.NeedsServers(v.name), "endpoint": bench.NeedsServers(v.name), "hgrm": v.timeless} {
+		f.Lookup(name).Hidden = hidden
+	}
+}
+
+// loadFlags returns the flags that most loads have.
+func (o *benchOptions) loadFlags(v benchVerb) *pflag.FlagSet {
+	f := pflag.NewFlagSet(v.name, pflag.ContinueOnError)
+	f.SortFlags = false
+	numbersFlag(f, &o.sizes, "size", 128, "bytes of a body")
+	numbersFlag(f, &o.publishers, "publishers", 1, "publishers, each with a connection")
+	f.IntVar(&o.load.Window, "window", client.DefaultWindowBatches, "batches of a publisher in its window")
+	f.IntVar(&o.load.Batch, "batch", client.DefaultBatchTarget, "bytes at which a batch is sent")
+	f.StringSliceVar(&o.durability, "durability", []string{"async"}, "of the store: memory, async or sync")
+	duration := "how long is measured"
+	if v.counts {
+		f.IntVar(&o.load.Count, "count", bench.DefaultCount, "messages that are measured; 5 % more warm up")
+		duration += ", in place of --count"
+	}
+	f.DurationVar(&o.load.Warmup, "warmup", bench.DefaultWarmup, "how long the load runs before the clock does")
+	f.DurationVar(&o.load.Duration, "duration", bench.DefaultDuration, duration)
+	return f
 }
 
 // ownFlags declares what only some scenarios have.
@@ -223,13 +234,16 @@ func (o *benchOptions) ownFlags(f *pflag.FlagSet, v benchVerb) {
 		case "kills":
 			f.IntVar(&o.load.Kills, name, 3, "how often a leader is killed")
 		case "fast":
-			f.BoolVar(&o.fast, name, false, "use the profile that elects leaders soon")
+			f.BoolVar(&o.load.Fast, name, false, "use the profile that elects leaders soon")
 		}
 	}
 }
 
 // check refuses flags that cannot be meant. Nothing is started before.
 func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
+	if err := o.checkZeros(cmd, v); err != nil {
+		return err
+	}
 	timed := cmd.Flags().Changed("duration") || cmd.Flags().Changed("warmup")
 	switch {
 	case v.counts && timed && cmd.Flags().Changed("count"):
@@ -237,14 +251,8 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 	case timed:
 		o.load.Count = 0
 	}
-	if o.load.Warmup == 0 {
-		o.load.Warmup = -1 // asked for: 0 is the default's
-	}
 	if o.timeout <= 0 {
 		return usagef(cmd, "--timeout %v: it must be positive", o.timeout)
-	}
-	if o.load.Duration <= 0 && !v.counts {
-		return usagef(cmd, "--duration %v: it must be positive", o.load.Duration)
 	}
 	if err := o.checkLists(cmd, v); err != nil {
 		return err
@@ -261,7 +269,7 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 	points := o.points()
 	for _, pt := range points {
 		if err := pt.load.Validate(); err != nil {
-			return usagef(cmd, "%w", err)
+			return usagef(cmd, "--%s", strings.ReplaceAll(err.Error(), "\n", "\n--")) // lines begin with the flag
 		}
 	}
 	switch {
@@ -269,6 +277,32 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 		return usagef(cmd, "--hgrm: %s measures no times of messages", v.name)
 	case o.hgrm != "" && len(points) > 1:
 		return usagef(cmd, "--hgrm: there are %d loads, and the file holds the times of one", len(points))
+	}
+	return nil
+}
+
+// checkZeros refuses 0 where it was asked for and means nothing: to a load it is
+// the default.
+func (o *benchOptions) checkZeros(cmd *cobra.Command, v benchVerb) error {
+	for _, name := range []string{"count", "publishers", "window", "batch", "rate", "durables", "matchers", "clusters", "backlog", "kills"} {
+		f := cmd.Flags().Lookup(name)
+		if f == nil || !f.Changed || name == "backlog" && v.name == "backlog" {
+			continue
+		}
+		if slices.Contains(strings.Split(f.Value.String(), ","), "0") {
+			return usagef(cmd, "--%s 0: it must be at least 1", name)
+		}
+	}
+	if f := cmd.Flags().Lookup("duration"); f != nil && o.load.Duration <= 0 {
+		return usagef(cmd, "--duration %v: it must be positive", o.load.Duration)
+	}
+	if f := cmd.Flags().Lookup("warmup"); f != nil {
+		if o.load.Warmup < 0 {
+			return usagef(cmd, "--warmup %v: it cannot be negative", o.load.Warmup)
+		}
+		if o.load.Warmup == 0 {
+			o.load.Warmup = -1 // none
+		}
 	}
 	return nil
 }
@@ -290,12 +324,6 @@ func (o *benchOptions) checkLists(cmd *cobra.Command, v benchVerb) error {
 		}
 		if n == 1 && (v.name == "recover" || v.name == "failover") {
 			return usagef(cmd, "--servers 1: %s needs servers that go on without one; give it 3", v.name)
-		}
-	}
-	// To a load 0 is its default; here it was asked for.
-	for flag, list := range map[string]numbers{"publishers": o.publishers, "durables": o.durables, "clusters": o.clusters, "matchers": o.matchers} {
-		if slices.Contains(list, 0) {
-			return usagef(cmd, "--%s 0: it must be at least 1", flag)
 		}
 	}
 	return nil

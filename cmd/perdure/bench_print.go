@@ -11,6 +11,10 @@ import (
 	"github.com/perdure/perdure/bench"
 )
 
+// rateReached is the part of a rate below which somebody has to be told: the
+// load began or ended within what is measured, and that is not all of it.
+const rateReached = 0.95
+
 // printBench prints what all loads measured. One load is an object in JSON,
 // several are an array.
 func (p *program) printBench(o *benchOptions, list []*bench.Summary) error {
@@ -24,6 +28,12 @@ func (p *program) printBench(o *benchOptions, list []*bench.Summary) error {
 		err = p.writeJSON(p.stdout, list)
 	default:
 		p.benchTable(list)
+	}
+	for _, s := range list {
+		if reached, open := s.More[bench.RateReached]; open && reached < rateReached {
+			fmt.Fprintf(p.stderr, "perdure: rate not reached: %s of %s messages a second were consumed; the times are those of too much load\n",
+				whole(s.MsgsPerSec), grouped(s.Rate))
+		}
 	}
 	for _, s := range list {
 		if !s.Interested && s.Measured > 0 {

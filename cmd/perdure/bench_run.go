@@ -100,7 +100,6 @@ func (p *program) benchOnce(ctx context.Context, o *benchOptions, pt benchPoint,
 			return nil, fmt.Errorf("find this program: %w", err)
 		}
 		realm := pt.load.Realm(pt.durability, pt.servers)
-		realm.Fast = o.fast
 		servers, err := bench.StartServers(ctx, self, pt.servers, pt.durability, bench.ServerOptions{
 			Dir: o.dir, Realm: realm.Document(), Environ: p.environ,
 		})

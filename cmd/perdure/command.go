@@ -108,7 +108,7 @@ func finish(root *cobra.Command) {
 	each(root, func(cmd *cobra.Command) {
 		cmd.SuggestionsMinimumDistance = 2
 		cmd.Flags().SortFlags = false
-		cmd.DisableFlagsInUseLine = true
+		cmd.DisableFlagsInUseLine = !cmd.HasAvailableFlags()
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			f.Usage += " [" + twin(cmd, f.Name) + "]"
 		})
