@@ -142,7 +142,7 @@ func ask[R any](ctx context.Context, c *Client, what string, does effect, call f
 		if doubtful {
 			err = unknown(err)
 		}
-		return none, fmt.Errorf("client: %s: %w", what, err)
+		return none, during(err, "%s", what)
 	}
 	for hints := 0; ; {
 		var trouble error

@@ -142,6 +142,23 @@ func (e *Error) Is(target error) bool {
 // Unwrap returns the error of another package that this one reports, if any.
 func (e *Error) Unwrap() error { return e.cause }
 
+// placed is an error and what was done. What both would begin with is said once.
+type placed struct {
+	where string
+	err   error
+}
+
+// during says what was done when err happened.
+func during(err error, format string, args ...any) error {
+	return &placed{fmt.Sprintf(format, args...), err}
+}
+
+func (e *placed) Error() string {
+	return "client: " + e.where + ": " + strings.TrimPrefix(e.err.Error(), "client: ")
+}
+
+func (e *placed) Unwrap() error { return e.err }
+
 // transient are the reasons that another server, or a later try, may not give.
 var transient = map[perdurepb.Reason]bool{
 	perdurepb.Reason_REASON_STORE_FULL:         true,

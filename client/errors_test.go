@@ -80,6 +80,8 @@ func TestErrorText(t *testing.T) {
 		"client: STORE_FULL: 3 of 3 bytes":      &Error{Reason: "STORE_FULL", Message: "3 of 3 bytes"},
 		"client: NEW_REASON":                    &Error{Reason: "NEW_REASON"},
 		"client: closed":                        ErrClosed,
+		`client: drain of "x": closed`:          during(ErrClosed, "drain of %q", "x"),
+		`client: drain of "y": disk`:            during(errors.New("disk"), "drain of %q", "y"),
 	} {
 		if got := err.Error(); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -86,7 +85,7 @@ func (c *Client) Publisher(ctx context.Context, endpoint string, opts ...Publish
 		p.stop(err)
 		close(p.done)
 		c.release(p)
-		return nil, fmt.Errorf("client: publisher to %q: %w", endpoint, err)
+		return nil, during(err, "publisher to %q", endpoint)
 	}
 	p.attach(l) // fits: there was no session before
 	go p.run(l)
@@ -183,14 +182,14 @@ func (p *Publisher) encodeBatch(ms []*message.Message) (*batch, error) {
 	p.mu.Unlock()
 	for i, m := range ms {
 		if m == nil {
-			return nil, fmt.Errorf("client: message %d of %d, nothing was sent: %w", i+1, len(ms), errNilMessage)
+			return nil, during(errNilMessage, "message %d of %d, nothing was sent", i+1, len(ms))
 		}
 		err := builder.Add(m)
 		switch {
 		case errors.Is(err, message.ErrFull):
 			return nil, refusal(ErrBatchTooLarge, err, "message %d of %d takes the batch over %d bytes; nothing was sent", i+1, len(ms), message.MaxBatchSize)
 		case err != nil:
-			return nil, fmt.Errorf("client: message %d of %d, nothing was sent: %w", i+1, len(ms), encodingError(err))
+			return nil, during(encodingError(err), "message %d of %d, nothing was sent", i+1, len(ms))
 		}
 	}
 	b := newBatch()
@@ -294,7 +293,7 @@ func (p *Publisher) Close(ctx context.Context) error {
 	<-p.done
 	p.c.release(p)
 	if err != nil {
-		return fmt.Errorf("client: publisher to %q closed early: %w", p.endpoint, err)
+		return during(err, "publisher to %q closed early", p.endpoint)
 	}
 	return nil
 }
@@ -307,7 +306,7 @@ func (p *Publisher) refused() error {
 	case p.mu.closed:
 		return ErrClosed
 	case p.mu.link == nil && p.cfg.retry == RetryNever:
-		return fmt.Errorf("client: publish to %q: %w", p.endpoint, p.mu.down)
+		return during(p.mu.down, "publish to %q", p.endpoint)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -181,7 +180,7 @@ func (a *Admin) statusAt(ctx context.Context, address string, request *perdurepb
 		return admin.Status(ctx, request)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("client: status of %s: %w", address, err)
+		return nil, during(err, "status of %s", address)
 	}
 	return statusOf(r), nil
 }

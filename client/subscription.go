@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"sync"
 	"time"
@@ -92,7 +91,7 @@ func (c *Client) Subscribe(ctx context.Context, endpoint string, opts ...Subscri
 		s.end(err)
 		close(s.done)
 		c.release(s)
-		return nil, fmt.Errorf("client: subscribe %q: %w", endpoint, err)
+		return nil, during(err, "subscribe %q", endpoint)
 	}
 	s.mu.timer = time.AfterFunc(time.Hour, s.nudge)
 	s.mu.timer.Stop()
@@ -234,7 +233,7 @@ func (s *Subscription) quiesce(ctx context.Context) error {
 		select {
 		case <-settled:
 		case <-ctx.Done():
-			return fmt.Errorf("client: drain of %q: %w", s.endpoint, context.Cause(ctx))
+			return during(context.Cause(ctx), "drain of %q", s.endpoint)
 		}
 	}
 }
