@@ -38,9 +38,23 @@ type succession struct {
 
 func (s succession) String() string {
 	if s.Server == "" {
-		return fmt.Sprintf("nobody leads %s yet, after %d ms; perdure status shows when somebody does", cell(s.Cluster), s.After)
+		return fmt.Sprintf("nobody leads %s yet, after %d ms", cell(s.Cluster), s.After)
 	}
 	return fmt.Sprintf("%s leads %s now, after %d ms", s.Server, cell(s.Cluster), s.After)
+}
+
+// whyNoLeader says what to do where a cluster has no leader.
+func whyNoLeader(state devState) string {
+	var down []string
+	for _, s := range state.Servers {
+		if s.State != fleet.Running {
+			down = append(down, s.Name)
+		}
+	}
+	if 2*len(down) < len(state.Servers) {
+		return "perdure status shows when somebody does"
+	}
+	return fmt.Sprintf("%d of %d servers do not run, and to lead takes a majority: perdure dev restart %s", len(down), len(state.Servers), down[0])
 }
 
 // leaders asks the servers at addresses, all at once, who leads which cluster.

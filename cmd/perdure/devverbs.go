@@ -121,7 +121,11 @@ func (p *program) devSignalCommand(v devVerb) *cobra.Command {
 		}
 		text := fmt.Sprintf("%s %s\n", server, v.done)
 		for _, s := range led {
-			text += s.String() + "\n"
+			text += s.String()
+			if s.Server == "" {
+				text += "; " + whyNoLeader(r.State)
+			}
+			text += "\n"
 		}
 		_, err = io.WriteString(p.stdout, text)
 		return err
@@ -163,6 +167,10 @@ func (p *program) devLeader(cmd *cobra.Command, dir, cluster string) (string, er
 			return err
 		}
 		leader, err = leaderOf(s, cluster)
+		var none *failure
+		if errors.As(err, &none) {
+			err = fmt.Errorf("%w; %s", err, whyNoLeader(r.State))
+		}
 		return err
 	})
 	return leader, err

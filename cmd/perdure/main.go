@@ -36,13 +36,17 @@ type program struct {
 
 // run is the program as a function. It returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, environ []string) int {
-	p := &program{args: args, stdin: stdin, stdout: stdout, stderr: stderr, environ: environ}
+	out := &checkedWriter{Writer: stdout}
+	p := &program{args: args, stdin: stdin, stdout: out, stderr: stderr, environ: environ}
 	root := p.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = out.failed()
+	}
 	if err == nil {
 		return exitOK
 	}

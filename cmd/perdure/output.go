@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -66,6 +67,28 @@ func row(cells []string) table.Row {
 		r[i] = c
 	}
 	return r
+}
+
+// checkedWriter remembers the first error of its writer: tables and help are
+// printed by code that does not look at it. Several goroutines may write.
+type checkedWriter struct {
+	io.Writer
+	first atomic.Pointer[error]
+}
+
+func (w *checkedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil {
+		w.first.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+func (w *checkedWriter) failed() error {
+	if err := w.first.Load(); err != nil {
+		return fmt.Errorf("the output is not whole: %w", *err)
+	}
+	return nil
 }
 
 // isTerminal tells whether somebody watches w.

@@ -269,10 +269,10 @@ func leaderOf(s *client.Status, cluster string) (string, error) {
 	for _, c := range s.Clusters {
 		if c.Name == cluster || cluster == "" && len(s.Clusters) == 1 {
 			if c.Leader == "" {
-				return "", failuref("NO_LEADER", "cluster %s has no leader at present; try again", c.Name)
+				return "", failuref("NO_LEADER", "cluster %s has no leader at present", c.Name)
 			}
 			if slices.ContainsFunc(s.Servers, func(v client.ServerStatus) bool { return v.Name == c.Leader && !v.Up }) {
-				return "", failuref("NO_LEADER", "cluster %s was led by %s, which is down, and has no other leader yet; try again", c.Name, c.Leader)
+				return "", failuref("NO_LEADER", "cluster %s was led by %s, which is down, and has no other leader yet", c.Name, c.Leader)
 			}
 			return c.Leader, nil
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -33,6 +34,44 @@ func TestDescribe(t *testing.T) {
 	} {
 		if c := describe(tc.err); c.Reason != tc.reason || c.Message != tc.message {
 			t.Errorf("%v: %s %q, want %s %q", tc.err, c.Reason, c.Message, tc.reason, tc.message)
+		}
+	}
+}
+
+// TestOutputIsLost: who prints to a full disk has not printed.
+func TestOutputIsLost(t *testing.T) {
+	full, disk := io.Pipe()
+	if err := full.CloseWithError(errors.New("no space left")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "a.json")
+	if err := os.WriteFile(file, []byte(`{"scenario": "publish", "msgs_per_s": 1}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"bench", "compare", file, file}, {"version"}, {"bench", "--help"}} {
+		var errs strings.Builder
+		if code := run(t.Context(), args, strings.NewReader(""), disk, &errs, nil); code != exitFailed || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("%q: ended with %d: %s", args, code, &errs)
+		}
+	}
+}
+
+func TestWhyNoLeader(t *testing.T) {
+	state := func(states ...string) (s devState) {
+		for i, is := range states {
+			s.Servers = append(s.Servers, devServer{Name: fmt.Sprintf("s%d", i+1), State: is})
+		}
+		return s
+	}
+	for _, tc := range []struct {
+		state devState
+		want  string
+	}{
+		{state("running", "stopped", "running"), "perdure status shows"},
+		{state("running", "stopped", "paused"), "2 of 3 servers do not run, and to lead takes a majority: perdure dev restart s2"},
+	} {
+		if got := whyNoLeader(tc.state); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%v: %q, want %q", tc.state, got, tc.want)
 		}
 	}
 }
