@@ -97,7 +97,11 @@ func curves(list []curve) template.HTML {
 	var s strings.Builder
 	fmt.Fprintf(&s, `<svg viewBox="0 0 %d %d" role="img">`, chartWidth, curveHeight+18*len(list))
 	for _, n := range nines {
-		fmt.Fprintf(&s, `<path class="grid" d="M%.1f 10V%.1f"/><text x="%.1f" y="%.1f" text-anchor="middle">%g %%</text>`, x(n), bottom, x(n), bottom+16, n)
+		at, anchor := x(n), "middle"
+		if n == nines[len(nines)-1] { // there is no room to the right of it
+			at, anchor = chartWidth, "end"
+		}
+		fmt.Fprintf(&s, `<path class="grid" d="M%.1f 10V%.1f"/><text x="%.1f" y="%.1f" text-anchor="%s">%g %%</text>`, x(n), bottom, at, bottom+16, anchor, n)
 	}
 	for e := low; e <= high; e++ {
 		v := math.Pow(10, e)

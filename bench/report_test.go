@@ -98,6 +98,9 @@ func TestManyCurves(t *testing.T) {
 	h := newTimes()
 	record(h, time.Millisecond)
 	drawing := string(curves(slices.Repeat([]curve{{"x", h}}, colours*dashes)))
+	if !strings.Contains(drawing, `text-anchor="end">99.999 %`) {
+		t.Error("the last percentile is written over the edge")
+	}
 	for _, class := range []string{"c0 d0", "c5 d0", "c0 d1", "c5 d2"} {
 		if n := strings.Count(drawing, class); n != 2 { // the line, and what explains it
 			t.Errorf("%s comes %d times", class, n)

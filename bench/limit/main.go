@@ -50,7 +50,7 @@ func parse(args []string, progress io.Writer) (options, error) {
 		f.IntVar(&o.window, "window", 8, "batches of a publisher that are not confirmed")
 	})
 	if err == nil && (o.publishers < 1 || o.batch < 1 || o.window < 1 || o.window > queued) {
-		err = fmt.Errorf("publishers, batch and window must be positive, and the window at most %d", queued)
+		err = &program.UsageError{Err: fmt.Errorf("publishers, batch and window must be positive, and the window at most %d", queued)}
 	}
 	return o, err
 }

@@ -24,13 +24,29 @@ func Main(name string, run func(ctx context.Context, args []string, out, progres
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	leave()
 	stop()
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	case err != nil:
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
 	}
+	os.Exit(code(err))
+}
+
+// A UsageError says that flags were given that cannot be meant.
+type UsageError struct{ Err error }
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// code is what a program ends with, as perdure does: 0, done; 1, failed; 2, asked
+// wrongly.
+func code(err error) int {
+	var usage *UsageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &usage):
+		return 2
+	}
+	return 1
 }
 
 // Table is what is said of a program's flags.
@@ -54,8 +70,16 @@ type Options struct {
 }
 
 // Parse reads the flags. more declares those that only this program has; it may
-// be nil.
+// be nil. An error is flag.ErrHelp or a *UsageError.
 func (t Table) Parse(args []string, progress io.Writer, more func(*flag.FlagSet)) (Options, error) {
+	o, err := t.parse(args, progress, more)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		err = &UsageError{err}
+	}
+	return o, err
+}
+
+func (t Table) parse(args []string, progress io.Writer, more func(*flag.FlagSet)) (Options, error) {
 	o := Options{Progress: progress}
 	flags := flag.NewFlagSet(t.Name, flag.ContinueOnError)
 	flags.SetOutput(progress)

@@ -41,14 +41,14 @@ func TestParse(t *testing.T) {
 		t.Error("--only publish/128 wants 1 KiB")
 	}
 	for _, bad := range [][]string{{"-o", "csv"}, {"--only", "rabbit"}, {"--runs", "0"}, {"--seconds", "-1"}, {"word"}} {
-		if _, err := table.Parse(bad, io.Discard, nil); err == nil {
-			t.Errorf("%v is accepted", bad)
+		if _, err := table.Parse(bad, io.Discard, nil); code(err) != 2 {
+			t.Errorf("%v: %v, ends with %d", bad, err, code(err))
 		}
 	}
 	var help bytes.Buffer
 	n := 0
 	_, err := table.Parse([]string{"-h"}, &help, func(f *flag.FlagSet) { f.IntVar(&n, "more", 7, "of its own") })
-	if !errors.Is(err, flag.ErrHelp) || !strings.Contains(help.String(), "All of it. README.md") || !strings.Contains(help.String(), "-more") {
+	if !errors.Is(err, flag.ErrHelp) || code(err) != 0 || !strings.Contains(help.String(), "All of it. README.md") || !strings.Contains(help.String(), "-more") {
 		t.Errorf("%v: %s", err, &help)
 	}
 }
@@ -66,6 +66,14 @@ func TestEnvironment(t *testing.T) {
 	t.Setenv("X_RUNS", "many")
 	if _, err := table.Parse(nil, io.Discard, nil); err == nil || !strings.Contains(err.Error(), "X_RUNS") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestCode(t *testing.T) {
+	for want, err := range []error{nil, errors.New("broken"), errors.Join(&UsageError{errors.New("-x")})} {
+		if got := code(err); got != want {
+			t.Errorf("%v ends with %d, want %d", err, got, want)
+		}
 	}
 }
 
