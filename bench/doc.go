@@ -6,9 +6,10 @@
 //	                                                     several runs ─▶ Summarize ─▶ Compare, WriteCSV, WriteReport
 //
 // A scenario is one kind of load, and one file. Most warm up for a while, are
-// measured for a while, and leave behind what they published. What they measure
-// is what a program in Go would see, the cost of the client and of the load
-// itself included.
+// measured for a while, and leave behind what they published, but nothing in the
+// durables that they consume from where the servers are not theirs alone. What
+// they measure is what a program in Go would see, the cost of the client and of
+// the load itself included.
 //
 // # What is measured from when
 //
