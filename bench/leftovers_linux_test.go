@@ -52,3 +52,25 @@ func TestSweep(t *testing.T) {
 	}
 	sweep(filepath.Join(parent, "nowhere"))
 }
+
+// TestStartSweeps: servers that start find the leftovers, and these leave none.
+func TestStartSweeps(t *testing.T) {
+	parent := t.TempDir()
+	dead := filepath.Join(parent, dirPrefix+"dead")
+	if err := os.Mkdir(dead, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := claim(dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := StartServers(t.Context(), filepath.Join(parent, "nothing"), 1, "async", ServerOptions{Dir: parent}); err == nil {
+		t.Error("nothing was started")
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) != 0 {
+		t.Errorf("%v left, %v", left, err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/perdure/perdure/bench"
 	"github.com/perdure/perdure/client"
 	"github.com/perdure/perdure/message"
 )
@@ -72,6 +73,24 @@ func TestWhyNoLeader(t *testing.T) {
 	} {
 		if got := whyNoLeader(tc.state); !strings.HasPrefix(got, tc.want) {
 			t.Errorf("%v: %q, want %q", tc.state, got, tc.want)
+		}
+	}
+}
+
+// TestRateNotReached: times of a rate that was not reached are not taken for it.
+func TestRateNotReached(t *testing.T) {
+	for reached, want := range map[float64]string{
+		0.2: "perdure: rate not reached: 1,000 of 5,000 messages a second were consumed", 0.99: "",
+	} {
+		var out, errs strings.Builder
+		s := &bench.Summary{Runs: 1, Figures: bench.Figures{
+			Scenario: "latency", MsgsPerSec: 1000, Rate: 5000, Interested: true, More: map[string]float64{bench.RateReached: reached},
+		}}
+		if err := (&program{stdout: &out, stderr: &errs}).printBench(&benchOptions{}, []*bench.Summary{s}); err != nil {
+			t.Error(err)
+		}
+		if !strings.HasPrefix(errs.String(), want) || want == "" && errs.Len() > 0 {
+			t.Errorf("%v of it: %q, want %q", reached, &errs, want)
 		}
 	}
 }
