@@ -22,7 +22,8 @@ var layers = []layer{
 	{"realm/catalog", of("realm", "api/state/v1")},
 	{"durable", of("message")},
 	{"durable/dispatch", of("durable", "message")},
-	{"store", of("message", "durable", "realm", "api/state/v1")},
+	{"store", of("message", "durable", "realm", "store/statefile", "api/state/v1")},
+	{"store/statefile", of("message", "durable")},
 	{"store/pages", nil},
 
 	{"cluster", nil},
@@ -38,7 +39,7 @@ var layers = []layer{
 
 	{"client", of("api/perdure/v1", "message")},
 	{"bench", of("client", "message", "internal/fleet")},
-	{"cmd/perdure", of("server", "realm", "client", "bench", "message", "api/perdure/v1", "internal/fleet", "internal/flights")},
+	{"cmd/perdure", of("server", "store/statefile", "realm", "client", "bench", "message", "api/perdure/v1", "internal/fleet", "internal/flights")},
 
 	{"integration/...", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...",
 		"client", "bench", "internal/flights", "integration/...")},

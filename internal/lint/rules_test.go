@@ -10,7 +10,7 @@ import (
 
 // pure packages run while entries are applied, or hold a deterministic core:
 // equal input must give equal output on every replica and in every replay.
-var pure = []string{"message", "durable", "durable/dispatch", "store", "realm/catalog", "server/service"}
+var pure = []string{"message", "durable", "durable/dispatch", "store", "store/statefile", "realm/catalog", "server/service"}
 
 // isPure tells whether a file may not reach for time, chance or the outside.
 // Of cluster, whose shells do I/O, only the replica's files are pure.
