@@ -48,6 +48,27 @@ func (c *Counts) Add(id message.ID) {
 	c.track.Touch(&p.mark, page)
 }
 
+// Set says that n deliveries of id have ended, where nothing was said before. It
+// is for loading: ids ascend.
+func (c *Counts) Set(id message.ID, n uint32) {
+	page, at := uint64(id)>>pageBits, uint16(id&pageMask)
+	if k := len(c.pages); k == 0 || c.pages[k-1].page != page {
+		c.pages = append(c.pages, countPage{page: page})
+	}
+	p := &c.pages[len(c.pages)-1]
+	p.entries = append(p.entries, countEntry{at: at, ended: n})
+	c.track.Touch(&p.mark, page)
+}
+
+// Each yields the messages that have a count, ascending.
+func (c *Counts) Each(yield func(id message.ID, ended uint32)) {
+	for i := range c.pages {
+		for _, e := range c.pages[i].entries {
+			yield(message.ID(c.pages[i].page<<pageBits|uint64(e.at)), e.ended)
+		}
+	}
+}
+
 // Get returns how many deliveries of id have ended.
 func (c *Counts) Get(id message.ID) uint32 {
 	if i, ok := c.find(uint64(id) >> pageBits); ok {
@@ -146,6 +167,16 @@ func (c *Counts) LoadPage(page uint64, value []byte) error {
 
 // Tracker returns the books of the pages.
 func (c *Counts) Tracker() *Tracker { return &c.track }
+
+// Move makes c the counts of another owner: all its pages are new.
+func (c *Counts) Move() {
+	c.track = Tracker{}
+	for i := range c.pages {
+		p := &c.pages[i]
+		p.mark = Mark{}
+		c.track.Touch(&p.mark, p.page)
+	}
+}
 
 // Pages yields the number of every page.
 func (c *Counts) Pages(yield func(page uint64)) {

@@ -127,6 +127,16 @@ func (p *Pending) listed() error {
 // Tracker returns the books of the set's pages.
 func (p *Pending) Tracker() *Tracker { return &p.track }
 
+// Move makes p the set of another owner: all its pages are new.
+func (p *Pending) Move() {
+	p.track = Tracker{}
+	for i := range p.spans {
+		s := &p.spans[i]
+		s.mark = Mark{}
+		p.track.Touch(&s.mark, s.page)
+	}
+}
+
 // Pages yields the number of every page of the set.
 func (p *Pending) Pages(yield func(page uint64)) {
 	for i := range p.spans {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/perdure/perdure/message"
 )
@@ -63,6 +64,9 @@ func (m *Marks) Clear() bool {
 	m.marks = m.marks[:0]
 	return had
 }
+
+// Clone returns marks that do not change with m.
+func (m *Marks) Clone() Marks { return Marks{marks: slices.Clone(m.marks)} }
 
 // AppendTo appends the canonical encoding of m: how many, then id and number of
 // each, all uvarints.

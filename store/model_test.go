@@ -232,22 +232,30 @@ type player struct {
 	names    int
 	revision uint64
 	keys     []string
+	log      map[uint64][]byte // data of each entry
 }
 
 func TestModel(t *testing.T) {
 	for seed := range uint64(12) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			p := &player{
-				t: t, rnd: rand.New(rand.NewPCG(seed, 3)), o: newModel(), a: New(), b: New(),
-				saved: disk{}, savedB: disk{}, term: 1, now: 1e15, alive: map[uint64]bool{}, keys: []string{"a", "b", "c"},
-			}
-			p.start()
+			p := newPlayer(t, seed)
 			for range 250 {
 				p.step()
 			}
 			p.drain()
 		})
 	}
+}
+
+// newPlayer returns a player that has started.
+func newPlayer(t *testing.T, seed uint64) *player {
+	p := &player{
+		t: t, rnd: rand.New(rand.NewPCG(seed, 3)), o: newModel(), a: New(), b: New(),
+		saved: disk{}, savedB: disk{}, term: 1, now: 1e15, alive: map[uint64]bool{}, keys: []string{"a", "b", "c"},
+		log: map[uint64][]byte{},
+	}
+	p.start()
+	return p
 }
 
 // start deploys one store and opens sessions.
@@ -272,6 +280,10 @@ func (p *player) apply(commands [][]byte) []Result {
 	p.index++
 	p.now += p.rnd.Int64N(1e9) - 1e8
 	offsets := make([]uint32, len(commands))
+	for i, c := range commands {
+		offsets[i] = uint32(len(p.log[p.index]))
+		p.log[p.index] = append(p.log[p.index], c...)
+	}
 	ra, err := p.a.Apply(p.index, p.term, p.now, commands, offsets, nil)
 	if err != nil {
 		p.t.Fatal(err)

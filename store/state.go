@@ -40,13 +40,9 @@ type storeSpec struct {
 	templates    []Template
 }
 
-// last returns the last id given, 0 if none.
-func (s *storeState) last() message.ID {
-	if s.counter == 0 {
-		return 0
-	}
-	return message.MakeID(s.epoch, s.counter)
-}
+// last returns the last id given, 0 if none; in an epoch without any, the id
+// that the first one follows.
+func (s *storeState) last() message.ID { return message.MakeID(s.epoch, s.counter) }
 
 // durableState is one durable.
 type durableState struct {
@@ -88,12 +84,17 @@ func (d *durableState) mark() {
 		return
 	}
 	d.touch()
-	d.handing = false
-	at := min(d.watermark, d.store.last())
-	if d.pending.Len() == 0 || at < d.pending.Floor() {
-		return
+	if at, ok := d.handed(); ok {
+		d.marks.Add(at)
 	}
-	d.marks.Add(at)
+	d.handing = false
+}
+
+// handed returns the id up to which the present leader may have delivered
+// something that is pending. ok is false if there is none.
+func (d *durableState) handed() (at message.ID, ok bool) {
+	at = min(d.watermark, d.store.last())
+	return at, d.handing && d.pending.Len() > 0 && at >= d.pending.Floor()
 }
 
 // prune forgets the marks that no pending message can see.

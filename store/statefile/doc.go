@@ -70,10 +70,9 @@
 // their length:
 //
 //	store     name, epoch, counter
-//	durable   store, name, kind, prefetch, bits (1 dynamic, 2 the leader
-//	          delivers), matcher, template, watermark, matched, acked, number
-//	          of the last attachment, attachment (number, process, nonce),
-//	          marks (package durable)
+//	durable   store, name, kind, prefetch, dynamic, matcher, template,
+//	          watermark, matched, acked, number of the last attachment,
+//	          attachment (number, process, nonce), marks (package durable)
 //	pending   durable, runs; of each: gap since the one before, length
 //	counts    durable, messages; of each: gap since the one before, deliveries
 //	session   id, store, last sequence, attempt, closed, idle nanoseconds;

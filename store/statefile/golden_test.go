@@ -70,7 +70,7 @@ func goldenState(t *testing.T) []Record {
 	return []Record{
 		&Store{Name: "delays", Epoch: 2, Counter: 7},
 		&Store{Name: "flights", Counter: 70_000},
-		&Durable{Store: 0, Name: "audit", Kind: 1, Prefetch: 1024, Handing: true, Watermark: second + 3, Matched: 9, Acked: 6,
+		&Durable{Store: 0, Name: "audit", Kind: 1, Prefetch: 1024, Watermark: second + 3, Matched: 9, Acked: 6,
 			Attachments: 4, Attachment: [3]uint64{4, 1 << 60, 3}, Marks: []byte{1, 3, 1}},
 		&Durable{Store: 1, Name: "all", Kind: 2, Prefetch: 256, Matched: 70_000, Acked: 69_998, Marks: []byte{0}},
 		&Durable{Store: 1, Name: "las", Kind: 2, Prefetch: 9, Dynamic: true, Matcher: `{"k":"a"}`, Template: "some",

@@ -42,7 +42,6 @@ type Durable struct {
 	Matcher  string
 	Prefetch uint32
 	Dynamic  bool
-	Handing  bool // the leader has said that it delivers
 	Template string
 
 	Watermark message.ID
@@ -51,7 +50,9 @@ type Durable struct {
 
 	Attachments uint64 // number of the last
 	Attachment  [3]uint64
-	Marks       []byte // as [durable.Marks] encodes them
+	// Marks are as [durable.Marks] encodes them, with one for the present leader
+	// if it has said that it delivers: where the state is loaded, it is gone.
+	Marks []byte
 }
 
 // Pending are runs of pending messages of a durable.
@@ -143,7 +144,7 @@ func (s *Store) last() message.ID { return message.MakeID(s.Epoch, s.Counter) }
 
 func (d *Durable) appendTo(dst []byte) []byte {
 	dst = putInts(dst, uint64(d.Store))
-	dst = putInts(putText(dst, d.Name), uint64(d.Kind), uint64(d.Prefetch), flags(d.Dynamic, d.Handing))
+	dst = putInts(putText(dst, d.Name), uint64(d.Kind), uint64(d.Prefetch), flags(d.Dynamic))
 	dst = putText(putText(dst, d.Matcher), d.Template)
 	dst = putInts(dst, uint64(d.Watermark), d.Matched, d.Acked, d.Attachments)
 	dst = putInts(dst, d.Attachment[:]...)
@@ -152,8 +153,7 @@ func (d *Durable) appendTo(dst []byte) []byte {
 
 func (d *Durable) parse(c *cursor) {
 	*d = Durable{Store: c.uint32(), Name: c.text(message.MaxNameLen), Kind: durable.Kind(c.int(255)), Prefetch: c.uint32()}
-	bits := c.int(3)
-	d.Dynamic, d.Handing = bits&1 != 0, bits&2 != 0
+	d.Dynamic = c.int(1) == 1
 	d.Matcher, d.Template = c.text(message.MaxMatcherSize), c.text(message.MaxNameLen)
 	d.Watermark = message.ID(c.uint64())
 	d.Matched, d.Acked, d.Attachments = c.uint64(), c.uint64(), c.uint64()

@@ -30,7 +30,7 @@ func newState(t testing.TB, rnd *rand.Rand) []Record {
 			at := uint32(len(durables))
 			d := &Durable{
 				Store: i, Name: fmt.Sprintf("durable-%d", k), Kind: durable.Kind(1 + rnd.IntN(2)), Prefetch: rnd.Uint32N(999),
-				Dynamic: rnd.IntN(2) == 0, Handing: rnd.IntN(2) == 0, Watermark: next, Matched: rnd.Uint64N(99), Acked: rnd.Uint64(),
+				Dynamic: rnd.IntN(2) == 0, Watermark: next, Matched: rnd.Uint64N(99), Acked: rnd.Uint64(),
 				Attachments: 3, Attachment: [3]uint64{3, rnd.Uint64(), 1}, Marks: []byte{0},
 			}
 			if d.Dynamic {

@@ -87,6 +87,9 @@ func (b *Batch) check() error {
 	if p.Count() != int(b.Count) {
 		return fmt.Errorf("batch %v has %d messages, not %d", b.First, p.Count(), b.Count)
 	}
+	if err := p.Validate(0); err != nil {
+		return fmt.Errorf("batch %v: %w", b.First, err)
+	}
 	return nil
 }
 

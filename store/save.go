@@ -1,0 +1,175 @@
+package store
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store/statefile"
+)
+
+// Bodies returns the data of a log entry, as the cluster's log keeps it. It may
+// change when Bodies is called again.
+type Bodies func(entry uint64) ([]byte, error)
+
+// Summary returns what a saved state of these stores, all if none is named, says
+// of them. Its hash is the state hash: unlike [Machine.Hash] it knows nothing of
+// log positions and of ids that the realm gives. Summary reads the whole state,
+// but no messages.
+func (m *Machine) Summary(stores ...string) (statefile.Summary, error) {
+	t := statefile.NewTally(m.session)
+	err := m.walk(stores, func(r statefile.Record, _ *batch) error { return t.Put(r) })
+	return t.Summary(), err
+}
+
+// Save writes the state of these stores, all if none is named. Of about it takes
+// cluster, epoch and definition; it returns the manifest that it wrote. The
+// machine must not change meanwhile.
+func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, stores ...string) (*statefile.Manifest, statefile.Totals, error) {
+	var totals statefile.Totals
+	var err error
+	about.Revision, about.Term, about.Applied, about.Time = m.revision, m.term, m.applied, m.time
+	if about.Summary, err = m.Summary(stores...); err != nil {
+		return nil, totals, err
+	}
+	w, err := statefile.NewWriter(out, &about)
+	if err != nil {
+		return nil, totals, err
+	}
+	var entry uint64 // whose data is
+	var data []byte
+	err = m.walk(stores, func(r statefile.Record, at *batch) error {
+		if b, ok := r.(*statefile.Batch); ok {
+			if at.entry != entry {
+				if data, err = bodies(at.entry); err != nil {
+					return fmt.Errorf("store: saving batch %v of entry %d: %w", at.first, at.entry, err)
+				}
+				entry = at.entry
+			}
+			from, to := uint64(at.offset), uint64(at.offset)+uint64(at.bytes)
+			if to > uint64(len(data)) {
+				return fmt.Errorf("%w: batch %v is at %d to %d of entry %d, which has %d bytes", ErrState, at.first, from, to, entry, len(data))
+			}
+			b.Bytes = data[from:to]
+		}
+		return w.Put(r)
+	})
+	if err != nil {
+		return nil, totals, err
+	}
+	totals, err = w.Close()
+	return &about, totals, err
+}
+
+// walk yields the records of the state of these stores in the order of a saved
+// state, and with a batch where it is. What it yields is used again.
+func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch) error) error {
+	stores, durables, err := m.chosen(names)
+	for i := 0; i < len(stores) && err == nil; i++ {
+		s := stores[i]
+		err = yield(&statefile.Store{Name: s.spec.name, Epoch: s.epoch, Counter: s.counter}, nil)
+	}
+	for i := 0; i < len(durables) && err == nil; i++ {
+		d := durables[i]
+		err = yield(d.saved(uint32(slices.Index(stores, d.store))), nil)
+	}
+	for i := 0; i < len(durables) && err == nil; i++ {
+		err = durables[i].walkPending(uint32(i), yield)
+	}
+	for i := 0; i < len(durables) && err == nil; i++ {
+		err = durables[i].walkCounts(uint32(i), yield)
+	}
+	for x := m.sessions.first; x != nil && err == nil; x = x.next {
+		if i := slices.IndexFunc(stores, func(s *storeState) bool { return s.id == x.store }); i >= 0 {
+			err = yield(x.saved(uint32(i), m.running), nil)
+		}
+	}
+	for i := 0; i < len(stores) && err == nil; i++ {
+		var r statefile.Batch
+		stores[i].index.each(func(b *batch) {
+			if err == nil {
+				r = statefile.Batch{Store: uint32(i), First: b.first, Count: b.count, Stamp: b.stamp, Len: b.bytes}
+				err = yield(&r, b)
+			}
+		})
+	}
+	return err
+}
+
+// chosen returns the stores of these names, all if there are none, and their
+// durables, both in the order of a saved state.
+func (m *Machine) chosen(names []string) (stores []*storeState, durables []*durableState, err error) {
+	for _, name := range names {
+		if _, ok := m.StoreByName(name); !ok {
+			return nil, nil, fmt.Errorf("store: there is no store %q to save", name)
+		}
+	}
+	for _, s := range m.stores {
+		if len(names) == 0 || slices.Contains(names, s.spec.name) {
+			stores = append(stores, s)
+		}
+	}
+	slices.SortFunc(stores, func(a, b *storeState) int { return cmp.Compare(a.spec.name, b.spec.name) })
+	for _, s := range stores {
+		from := len(durables)
+		m.each(s, func(d *durableState) { durables = append(durables, d) })
+		slices.SortFunc(durables[from:], func(a, b *durableState) int { return cmp.Compare(a.name, b.name) })
+	}
+	return stores, durables, nil
+}
+
+func (d *durableState) saved(store uint32) *statefile.Durable {
+	marks := d.marks.Clone()
+	if at, ok := d.handed(); ok {
+		marks.Add(at)
+	}
+	return &statefile.Durable{
+		Store: store, Name: d.name, Kind: d.options.Kind, Matcher: d.options.Matcher, Prefetch: d.options.Prefetch,
+		Dynamic: d.dynamic, Template: d.template, Watermark: d.watermark, Matched: d.matched, Acked: d.acked,
+		Attachments: d.number, Attachment: [3]uint64{d.attach.Number, d.attach.Process, d.attach.Nonce},
+		Marks: marks.AppendTo(nil),
+	}
+}
+
+func (d *durableState) walkPending(at uint32, yield func(statefile.Record, *batch) error) (err error) {
+	r := statefile.Pending{Durable: at}
+	d.pending.Runs(0, ^message.ID(0), func(first message.ID, n uint64) bool {
+		if r.Runs = append(r.Runs, statefile.Run{First: first, N: n}); len(r.Runs) == statefile.MaxRuns {
+			err = yield(&r, nil)
+			r.Runs = r.Runs[:0]
+		}
+		return err == nil
+	})
+	if len(r.Runs) > 0 && err == nil {
+		err = yield(&r, nil)
+	}
+	return err
+}
+
+func (d *durableState) walkCounts(at uint32, yield func(statefile.Record, *batch) error) (err error) {
+	r := statefile.Counts{Durable: at}
+	d.counts.Each(func(id message.ID, ended uint32) {
+		if err != nil {
+			return
+		}
+		if r.Ended = append(r.Ended, statefile.Ended{ID: id, Times: ended}); len(r.Ended) == statefile.MaxRuns {
+			err = yield(&r, nil)
+			r.Ended = r.Ended[:0]
+		}
+	})
+	if len(r.Ended) > 0 && err == nil {
+		err = yield(&r, nil)
+	}
+	return err
+}
+
+func (x *session) saved(store uint32, now int64) *statefile.Session {
+	r := &statefile.Session{ID: x.id, Store: store, Last: x.last, Attempt: x.attempt, Closed: x.closed, Idle: now - x.active}
+	for n := len(x.outcomes); n > 0; n-- {
+		o := &x.outcomes[(x.last-uint64(n))%maxOutcomes]
+		r.Outcomes = append(r.Outcomes, statefile.Outcome{First: o.first, Count: o.count, Interested: o.interested, Sum: o.sum})
+	}
+	return r
+}
