@@ -19,6 +19,7 @@ import (
 
 	"github.com/perdure/perdure/bench/limit/child"
 	"github.com/perdure/perdure/bench/limit/ratio"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 const (
@@ -116,7 +117,7 @@ func startEtcd(ctx context.Context) (c *etcdCluster, err error) {
 			c.stop()
 		}
 	}()
-	ports, err := child.FreePorts(6)
+	ports, err := fleet.FreePorts(2)
 	if err != nil {
 		return c, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/perdure/perdure/bench/limit/child"
 	"github.com/perdure/perdure/bench/limit/ratio"
+	"github.com/perdure/perdure/internal/fleet"
 )
 
 const (
@@ -128,7 +129,7 @@ func startNATS(ctx context.Context, durability string) (c *natsCluster, err erro
 			c.stop()
 		}
 	}()
-	ports, err := child.FreePorts(6)
+	ports, err := fleet.FreePorts(2)
 	if err != nil {
 		return c, err
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,34 +144,4 @@ func FixedPorts(base, n int) []int {
 		ports = append(ports, base+10*i, base+10*i+1, base+10*i+2)
 	}
 	return ports
-}
-
-// Where free ports are looked for: below what systems give to connections that
-// go out. A server that is restarted must find its port free, and a client that
-// dials a dead server must not be given that very port and meet itself.
-const lowestPort, highestPort = 20_000, 32_000
-
-// FreePorts returns the ports of n servers, which nobody uses now.
-func FreePorts(n int) ([]int, error) {
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close()
-		}
-	}()
-	var last error
-	for tries := 0; len(ports) < 3*n; tries++ {
-		if tries == 1000 {
-			return nil, fmt.Errorf("no %d free ports between %d and %d on loopback: %w", 3*n, lowestPort, highestPort, last)
-		}
-		port := lowestPort + rand.IntN(highestPort-lowestPort)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			last = err
-			continue
-		}
-		held, ports = append(held, l), append(ports, port)
-	}
-	return ports, nil
 }
