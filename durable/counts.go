@@ -48,9 +48,9 @@ func (c *Counts) Add(id message.ID) {
 	c.track.Touch(&p.mark, page)
 }
 
-// Set says that n deliveries of id have ended, where nothing was said before. It
-// is for loading: ids ascend.
-func (c *Counts) Set(id message.ID, n uint32) {
+// Append says that n deliveries of id have ended, which must be above every id of
+// which anything was said.
+func (c *Counts) Append(id message.ID, n uint32) {
 	page, at := uint64(id)>>pageBits, uint16(id&pageMask)
 	if k := len(c.pages); k == 0 || c.pages[k-1].page != page {
 		c.pages = append(c.pages, countPage{page: page})
@@ -58,6 +58,15 @@ func (c *Counts) Set(id message.ID, n uint32) {
 	p := &c.pages[len(c.pages)-1]
 	p.entries = append(p.entries, countEntry{at: at, ended: n})
 	c.track.Touch(&p.mark, page)
+}
+
+// Last returns the highest id that has a count, 0 if there is none.
+func (c *Counts) Last() message.ID {
+	if len(c.pages) == 0 {
+		return 0
+	}
+	p := &c.pages[len(c.pages)-1]
+	return message.ID(p.page<<pageBits | uint64(p.entries[len(p.entries)-1].at))
 }
 
 // Each yields the messages that have a count, ascending.

@@ -14,6 +14,7 @@ import (
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/client"
 	"github.com/perdure/perdure/realm"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // Reasons of the command line's own, beside those that servers and the client
@@ -26,6 +27,7 @@ const (
 	reasonRealm       = "REALM_INVALID"
 	reasonLost        = "LOST"
 	reasonWouldDelete = "WOULD_DELETE"
+	reasonDifferent   = "DIFFERENT"
 )
 
 // ownReasons are the reasons that no server gives.
@@ -137,11 +139,14 @@ func describe(err error) complaint {
 	var problems *realm.Problems
 	var invalid *invalidRealm
 	var deletes *wouldDelete
+	var state *statefile.Error
 	switch {
 	case errors.As(err, &usage):
 		c.Reason = reasonUsage
 	case errors.As(err, &own):
 		c.Reason = own.reason
+	case errors.As(err, &state):
+		c.Reason = "STATE_" + string(state.Code)
 	case errors.As(err, &answered):
 		c.Reason, c.Retryable, c.Leader, c.Problems = answered.Reason, answered.Retryable, answered.Leader, answered.Problems
 	case errors.As(err, &deletes):

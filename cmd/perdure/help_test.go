@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // TestHelp holds that every command says what it is for and gives examples
@@ -42,6 +43,8 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 		complaint{}, progress{}, lineRange{}, deletion{}, holding{}, pubResult{}, messageView{}, demoReport{}, demoDurable{},
 		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
 		planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
+		statefile.Manifest{}, statefile.Summary{}, statefile.StoreSummary{}, statefile.DurableSummary{}, statefile.Difference{}, statefile.Totals{},
+		stateVerified{}, stateDiff{}, exportedView{},
 	} {
 		for field := range reflect.TypeOf(v).Fields() {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")

@@ -30,7 +30,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
 			e.Values[runningDevs] = new([]*devProcess)
-			return nil
+			states, err := filepath.Abs("../../store/statefile/testdata")
+			e.Setenv("STATES", states)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":     codeCommand,

@@ -250,10 +250,11 @@ func printMessageJSON(w io.Writer, d client.Delivery) error {
 	if err != nil {
 		return fmt.Errorf("message %v: %w", d.ID(), err)
 	}
-	v := messageView{
-		ID: uint64(d.ID()), Stamp: d.Stamp().UTC(), Count: d.DeliveryCount(),
-		Fields: m.AppendJSON(nil), Headers: map[string]string{},
-	}
+	return writeJSONLine(w, newMessageView(d.ID(), d.Stamp(), d.DeliveryCount(), &m))
+}
+
+func newMessageView(id message.ID, stamp time.Time, count int, m *message.Message) messageView {
+	v := messageView{ID: uint64(id), Stamp: stamp.UTC(), Count: count, Fields: m.AppendJSON(nil), Headers: map[string]string{}}
 	for _, h := range m.Headers {
 		v.Headers[h.Name] = h.Value
 	}
@@ -263,6 +264,11 @@ func printMessageJSON(w io.Writer, d client.Delivery) error {
 	} else {
 		v.Bytes = m.Body
 	}
+	return v
+}
+
+// writeJSONLine writes v on a line of its own.
+func writeJSONLine(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,17 +41,33 @@ func TestGoldenFilesAreRead(t *testing.T) {
 	}
 }
 
-// TestFormatIsThatOfItsGolden writes the state of the golden file again: a
+// TestFormatIsThatOfItsGolden writes the states of the golden files again: a
 // change of the format needs another version.
 func TestFormatIsThatOfItsGolden(t *testing.T) {
-	want, err := os.ReadFile(fmt.Sprintf("testdata/v%d.state", formatVersion))
-	if err != nil {
-		t.Fatal(err)
+	for name, records := range goldenStates(t) {
+		want, err := os.ReadFile(name + ".state")
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Compressed bytes are the encoder's business; what is in them is not.
+		if got := save(t, records); dump(t, got) != dump(t, want) {
+			t.Errorf("%s is written as\n%s\nwas\n%s", name, dump(t, got), dump(t, want))
+		}
 	}
-	// Compressed bytes are the encoder's business; what is in them is not.
-	if got := save(t, goldenState(t)); dump(t, got) != dump(t, want) {
-		t.Errorf("the state is written as\n%s\nwas\n%s", dump(t, got), dump(t, want))
-	}
+}
+
+// goldenStates are the states of the golden files of this version: one with
+// something of everything, and the same a little later.
+func goldenStates(t *testing.T) map[string][]Record {
+	name := fmt.Sprintf("testdata/v%d", formatVersion)
+	later := goldenState(t)
+	later[1].(*Store).Counter += 5 // nobody wanted these
+	later[2].(*Durable).Acked += 2
+	later[5].(*Pending).Runs = []Run{{message.MakeID(2, 7), 1}}
+	later[8].(*Counts).Ended = later[8].(*Counts).Ended[1:]
+	later[9].(*Session).Idle += 1e9
+	later = slices.Delete(later, 11, 12)
+	return map[string][]Record{name: goldenState(t), name + "-later": later}
 }
 
 // goldenState has something of everything.
@@ -68,12 +85,12 @@ func goldenState(t *testing.T) []Record {
 	}
 	second := message.MakeID(2, 1)
 	return []Record{
-		&Store{Name: "delays", Epoch: 2, Counter: 7},
+		&Store{Name: "airports", Epoch: 2, Counter: 7},
 		&Store{Name: "flights", Counter: 70_000},
 		&Durable{Store: 0, Name: "audit", Kind: 1, Prefetch: 1024, Watermark: second + 3, Matched: 9, Acked: 6,
 			Attachments: 4, Attachment: [3]uint64{4, 1 << 60, 3}, Marks: []byte{1, 3, 1}},
 		&Durable{Store: 1, Name: "all", Kind: 2, Prefetch: 256, Matched: 70_000, Acked: 69_998, Marks: []byte{0}},
-		&Durable{Store: 1, Name: "las", Kind: 2, Prefetch: 9, Dynamic: true, Matcher: `{"k":"a"}`, Template: "some",
+		&Durable{Store: 1, Name: "delays", Kind: 2, Prefetch: 9, Dynamic: true, Matcher: `{"k":"a"}`, Template: "some",
 			Matched: 1, Marks: []byte{0}},
 		&Pending{Durable: 0, Runs: []Run{{second, 2}, {second + 6, 1}}},
 		&Pending{Durable: 1, Runs: []Run{{69_999, 2}}},
@@ -89,14 +106,15 @@ func goldenState(t *testing.T) []Record {
 }
 
 func newGolden(t *testing.T) {
-	name := fmt.Sprintf("testdata/v%d", formatVersion)
-	if _, err := os.Stat(name + ".state"); err == nil {
-		t.Fatalf("%s.state is there, and stays as it is", name)
-	}
-	file := save(t, goldenState(t))
-	for path, content := range map[string][]byte{name + ".state": file, name + ".txt": []byte(dump(t, file))} {
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			t.Fatal(err)
+	for name, records := range goldenStates(t) {
+		if _, err := os.Stat(name + ".state"); err == nil {
+			t.Fatalf("%s.state is there, and stays as it is", name)
+		}
+		file := save(t, records)
+		for path, content := range map[string][]byte{name + ".state": file, name + ".txt": []byte(dump(t, file))} {
+			if err := os.WriteFile(path, content, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
