@@ -77,13 +77,21 @@ func (d *decoder) end() error {
 }
 
 func (m *meta) appendTo(dst []byte) []byte {
-	return putInts(dst, uint64(m.time), uint64(m.running), m.term, m.revision, m.session, m.dynamic, m.used, m.invalid)
+	dst = putInts(dst, uint64(m.time), uint64(m.running), m.term, m.revision, m.session, m.dynamic, m.used, m.invalid)
+	if m.suspended { // else the page ends, as it did in versions that knew no suspension
+		dst = putInts(dst, 1)
+	}
+	return dst
 }
 
 func (m *meta) decode(b []byte) error {
 	d := decoder{b: b}
 	*m = meta{time: d.time(), running: d.time(), term: d.uint64(), revision: d.uint64(),
 		session: d.uint64(), dynamic: d.uint64(), used: d.uint64(), invalid: d.uint64()}
+	if len(d.b) > 0 {
+		m.suspended = d.uint64() == 1
+		d.failed = d.failed || !m.suspended
+	}
 	return d.end()
 }
 

@@ -27,6 +27,8 @@ const (
 	kindDeploy        = 22
 	kindChecksum      = 23
 	kindTick          = 24
+	kindSuspend       = 25
+	kindResume        = 26
 )
 
 // Lengths of what comes before batch and ranges. All numbers of the fixed
@@ -41,7 +43,7 @@ const (
 
 // known reports whether this version can apply commands of a kind.
 func known(kind byte) bool {
-	return kind >= kindPublish && kind <= kindWatermark || kind >= kindOpenSession && kind <= kindTick
+	return kind >= kindPublish && kind <= kindWatermark || kind >= kindOpenSession && kind <= kindResume
 }
 
 // Range is the ids from First to Last, both included.
@@ -150,6 +152,15 @@ func AppendTick(dst []byte, keep []uint64) []byte {
 	return appendProto(dst, kindTick, &statepb.Tick{Keep: keep})
 }
 
+// AppendSuspend appends a Suspend. grace is how long the leader waits for
+// acknowledgements of what was delivered, in nanoseconds.
+func AppendSuspend(dst []byte, grace int64) []byte {
+	return appendProto(dst, kindSuspend, &statepb.Suspend{GraceMs: uint64(grace / 1e6)})
+}
+
+// AppendResume appends a Resume.
+func AppendResume(dst []byte) []byte { return appendProto(dst, kindResume, &statepb.Resume{}) }
+
 func appendProto(dst []byte, kind byte, m proto.Message) []byte {
 	dst = append(dst, kind)
 	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
@@ -227,6 +238,10 @@ func newRare(kind byte) proto.Message {
 		return new(statepb.Deploy)
 	case kindChecksum:
 		return new(statepb.Checksum)
+	case kindSuspend:
+		return new(statepb.Suspend)
+	case kindResume:
+		return new(statepb.Resume)
 	default:
 		return new(statepb.Tick)
 	}

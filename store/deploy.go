@@ -40,6 +40,9 @@ func (m *Machine) deploy(c *statepb.Deploy) (Result, error) {
 	if err != nil {
 		return invalid(err.Error()), nil
 	}
+	if m.suspended && m.deletes(plan) {
+		return isSuspended("no definition that deletes a store or a durable is deployed"), nil
+	}
 	m.revision = c.Revision
 	for _, s := range slices.Clone(m.stores) {
 		if _, ok := slices.BinarySearchFunc(plan.stores, s.id, plannedStore.compare); !ok {
@@ -58,6 +61,23 @@ func (m *Machine) deploy(c *statepb.Deploy) (Result, error) {
 		return Result{Code: NameTaken, Detail: "dynamic durables have these names: " + strings.Join(taken, ", ")}, nil
 	}
 	return Result{}, nil
+}
+
+// Deletes reports whether a Deploy would delete a store or a durable: a suspended
+// cluster refuses it then.
+func (m *Machine) Deletes(c *statepb.Deploy) bool {
+	plan, err := m.plan(c)
+	return err == nil && m.deletes(plan)
+}
+
+func (m *Machine) deletes(plan planned) bool {
+	for _, s := range m.stores {
+		i, stays := slices.BinarySearchFunc(plan.stores, s.id, plannedStore.compare)
+		if !stays || len(m.missing(s, plan.stores[i].durables)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (p plannedStore) compare(id uint64) int   { return cmp.Compare(p.id, id) }
@@ -177,15 +197,19 @@ func (s *storeState) blocked(want []plannedDurable) []bool {
 	return blocked
 }
 
-// dropMissing deletes the static durables of s that are not in want.
-func (m *Machine) dropMissing(s *storeState, want []plannedDurable) error {
-	var missing []*durableState
+// missing returns the static durables of s that are not in want.
+func (m *Machine) missing(s *storeState, want []plannedDurable) (missing []*durableState) {
 	m.each(s, func(d *durableState) {
 		if _, ok := slices.BinarySearchFunc(want, d.id, plannedDurable.compare); !ok && !d.dynamic {
 			missing = append(missing, d)
 		}
 	})
-	for _, d := range missing {
+	return missing
+}
+
+// dropMissing deletes the static durables of s that are not in want.
+func (m *Machine) dropMissing(s *storeState, want []plannedDurable) error {
+	for _, d := range m.missing(s, want) {
 		if err := m.dropDurable(d); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@
 // Equal entries leave equal states and give equal results on every replica.
 // There is no clock here, no goroutine, no random number, no I/O, and no map is
 // ranged over. Time comes with the entry: T, the stamp, for instants, and R, T
-// without the time that passed between leaders, for durations.
+// without the time that passed between leaders or suspended, for durations.
 //
 // A command that does not decode changes nothing, is counted and answered with
 // [Invalid]: a poisoned entry must not stop every replica for ever. A command
@@ -27,13 +27,21 @@
 // of all pages and looks only at those touched since. Keys are a kind byte, an
 // owner and a number, both 8 bytes big endian:
 //
-//	1  0        0        time, term, counters
+//	1  0        0        time, term, counters, whether suspended
 //	2  0        store    a store
 //	3  0        durable  a durable
 //	4  durable  page     its pending messages (package durable)
 //	5  durable  page     counts of ended deliveries (package durable)
 //	6  store    page     up to 128 batches of the index
 //	7  0        session  a publisher session
+//
+// # Suspended
+//
+// From [AppendSuspend] to [AppendResume] the machine answers [Suspended] to a
+// batch that is new, to whoever attaches or wants a durable made or deleted, and to
+// a definition that deletes anything. Nothing expires, since R stands still. What
+// ends something is applied as ever: settlements, releases, detaching. So is what
+// keeps: a batch that was stored before is recognised, ticks keep sessions.
 //
 // # What a batch costs
 //

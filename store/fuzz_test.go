@@ -22,6 +22,7 @@ func FuzzApply(f *testing.F) {
 		{AppendOpenSession(nil, 1, 0), AppendCloseSession(nil, 1), AppendTick(nil, []uint64{1}), AppendChecksum(nil, 3, 4)},
 		{AppendCreateDurable(nil, &statepb.CreateDurable{Store: 1, Name: "x", Kind: 1, Matcher: `{"k":"a"}`}), AppendPublish(nil, 1, 0, 0, 0, batch), AppendDeleteDurable(nil, dynamicBit|1)},
 		{AppendAttach(nil, 10, 1, 2), AppendDetach(nil, 10, 1), AppendDeploy(nil, &statepb.Deploy{Revision: 2})},
+		{AppendSuspend(nil, 5e9), AppendPublish(nil, 1, 1, 1, 1, batch), AppendAttach(nil, 10, 1, 2), AppendDeploy(nil, &statepb.Deploy{Revision: 2}), AppendResume(nil)},
 		{{}, {kindPublish}, {kindDeploy, 1, 2, 3}},
 	} {
 		var in []byte

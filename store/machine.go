@@ -37,18 +37,21 @@ type Machine struct {
 	events  events
 	scratch scratch
 	checked checkpoint
+	grace   int64 // of the last Suspend applied since the start, nanoseconds
 }
 
 // meta is what the machine knows beside stores, durables and sessions.
 type meta struct {
 	time     int64  // T: nanoseconds since 1970
-	running  int64  // R: nanoseconds, T without the time between leaders
+	running  int64  // R: nanoseconds, T without the time between leaders and suspended
 	term     uint64 // of the last entry
 	revision uint64 // of the last Deploy
 	session  uint64 // last session id given
 	dynamic  uint64 // last number given to a dynamic durable
 	used     uint64 // last number given to a use of a session
 	invalid  uint64 // commands that were answered with Invalid
+
+	suspended bool
 }
 
 // scratch is memory that Apply uses again and again.
@@ -112,7 +115,7 @@ func (m *Machine) Apply(index, term uint64, stamp int64, commands [][]byte, offs
 func (m *Machine) advance(term uint64, stamp int64) {
 	m.touchMeta()
 	now := max(m.time, stamp)
-	if term == m.term {
+	if term == m.term && !m.suspended {
 		m.running += now - m.time
 	}
 	m.time = now
@@ -156,7 +159,8 @@ func (m *Machine) Applied() uint64 { return m.applied }
 func (m *Machine) Term() uint64 { return m.term }
 
 // Time returns T, the cluster time of the last entry, in nanoseconds since
-// 1970, and R, which does not count the time between leaders.
+// 1970, and R, which does not count the time between leaders and that in which the
+// cluster was suspended.
 func (m *Machine) Time() (t, r int64) { return m.time, m.running }
 
 // Revision returns the realm revision that was deployed last; 0 is none.

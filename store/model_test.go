@@ -20,7 +20,9 @@ type model struct {
 	batch    map[message.ID]modelBatch // by every id of it
 	durables map[uint64]*modelDurable  // by id
 	sessions map[uint64]*modelSession  // by id
-	wants    func(matcher, key string) bool
+
+	suspended bool
+	wants     func(matcher, key string) bool
 }
 
 type modelBatch struct {
@@ -91,6 +93,9 @@ func (o *model) publish(session uint64, attempt uint32, sequence uint64, data []
 
 // store predicts who keeps messages with these keys.
 func (o *model) store(keys []string, entry uint64) Result {
+	if o.suspended {
+		return Result{Code: Suspended}
+	}
 	pairs := 0
 	for _, d := range o.durables {
 		for _, k := range keys {
@@ -392,7 +397,7 @@ func (p *player) command() ([]byte, Result) {
 	id := ids[p.rnd.IntN(len(ids))]
 	at := message.ID(1 + p.rnd.Uint64N(uint64(p.o.next)))
 	r := Range{at, at + message.ID(p.rnd.IntN(20))}
-	switch p.rnd.IntN(12) {
+	switch p.rnd.IntN(13) {
 	case 0, 1, 2, 3, 4:
 		return p.publishCommand()
 	case 5, 6, 7:
@@ -407,6 +412,11 @@ func (p *player) command() ([]byte, Result) {
 		return AppendWatermark(nil, id, at), Result{}
 	case 10:
 		return p.lifeCommand(id)
+	case 11:
+		if p.o.suspended = !p.o.suspended && p.rnd.IntN(2) == 0; p.o.suspended {
+			return AppendSuspend(nil, 0), Result{}
+		}
+		return AppendResume(nil), Result{}
 	default:
 		return AppendTick(nil, []uint64{1}), Result{}
 	}
@@ -435,9 +445,15 @@ func (p *player) publishCommand() ([]byte, Result) {
 // lifeCommand creates or deletes a dynamic durable. One that is created is
 // under number 0 in the model until its id is known; there is at most one.
 func (p *player) lifeCommand(id uint64) ([]byte, Result) {
+	if id&dynamicBit != 0 && p.o.suspended {
+		return AppendDeleteDurable(nil, id), Result{Code: Suspended}
+	}
 	if id&dynamicBit != 0 {
 		delete(p.o.durables, id)
 		return AppendDeleteDurable(nil, id), Result{}
+	}
+	if p.o.suspended {
+		return AppendCreateDurable(nil, &statepb.CreateDurable{Store: 1, Name: "never", Kind: 1}), Result{Code: Suspended}
 	}
 	if p.o.durables[0] != nil || len(p.o.durables) > 6 {
 		return AppendTick(nil, nil), Result{}

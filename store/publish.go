@@ -91,6 +91,9 @@ func (m *Machine) accept(s *storeState, data []byte, entry uint64, offset uint32
 	if n == 0 || s.counter+n > message.MaxCounter {
 		return acceptance{result: Result{Code: Corrupt, Detail: fmt.Sprintf("%d messages after id %v", n, s.last())}}
 	}
+	if m.suspended {
+		return acceptance{result: isSuspended("nothing is published")}
+	}
 	first := message.MakeID(s.epoch, s.counter+1)
 	pairs := n*uint64(len(s.unmatched)) + m.match(s, b, first)
 	stored := min(n, pairs)

@@ -36,6 +36,10 @@ func (m *Machine) applyRare(c []byte) (Result, error) {
 		return m.deploy(cmd)
 	case *statepb.Checksum:
 		return m.checksum(cmd), nil
+	case *statepb.Suspend:
+		return m.suspend(cmd), nil
+	case *statepb.Resume:
+		return m.resume(), nil
 	case *statepb.Tick:
 		for _, id := range cmd.Keep {
 			if x := m.sessions.byID[id]; x != nil {
@@ -64,6 +68,9 @@ func (m *Machine) createDurable(c *statepb.CreateDurable) Result {
 	}
 	if d := s.names[c.Name]; d != nil {
 		return d.linkable(options, c.Matcher != "")
+	}
+	if m.suspended {
+		return isSuspended("no durable is created")
 	}
 	if s.spec.dynamicLimit > 0 && s.dynamic >= s.spec.dynamicLimit {
 		return Result{Code: DurableLimit, Detail: fmt.Sprintf("store %q has %d dynamic durables, its dynamic_durable_limit", s.spec.name, s.dynamic)}
@@ -106,6 +113,8 @@ func (m *Machine) deleteDurable(id uint64) (Result, error) {
 		return noDurable(id), nil
 	case !d.dynamic:
 		return Result{Code: StaticDurable, Durable: id, Detail: fmt.Sprintf("durable %q is part of the realm definition", d.name)}, nil
+	case m.suspended:
+		return isSuspended("nothing is deleted"), nil
 	}
 	return Result{Durable: id}, m.dropDurable(d)
 }
@@ -130,6 +139,8 @@ func (m *Machine) attachTo(c *statepb.Attach) Result {
 		return Result{Code: KindMismatch, Durable: d.id, Detail: fmt.Sprintf("durable %q is %v: nobody attaches to it alone", d.name, d.options.Kind)}
 	case d.attach.Number != 0 && d.attach.Process == c.Process && d.attach.Nonce == c.Nonce:
 		return Result{Durable: d.id, Attach: d.attach.Number}
+	case m.suspended:
+		return isSuspended("nobody attaches")
 	}
 	d.touch()
 	d.number++

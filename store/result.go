@@ -65,13 +65,16 @@ const (
 	NameTaken
 	// Diverged means that this replica's hash differed from the leader's.
 	Diverged
+	// Suspended means that the cluster is suspended. Of a Publish it closed the
+	// attempt; nothing else changed.
+	Suspended
 )
 
 var codeNames = [...]string{
 	"ok", "invalid", "no such store", "no such durable", "corrupt", "store full", "sequence gap",
 	"sequence reused", "receipt forgotten", "aborted", "session unknown", "epoch changed",
 	"kind mismatch", "matcher mismatch", "invalid matcher", "invalid name", "durable limit",
-	"static durable", "detached", "stale", "name taken", "diverged",
+	"static durable", "detached", "stale", "name taken", "diverged", "suspended",
 }
 
 // String returns the code in words.

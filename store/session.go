@@ -132,6 +132,9 @@ func (m *Machine) openSession(store uint64, epoch uint32) Result {
 	case epoch > math.MaxUint16 || uint16(epoch) != s.epoch:
 		return Result{Code: EpochChanged, Detail: fmt.Sprintf("store %q is in epoch %d, not %d", s.spec.name, s.epoch, epoch)}
 	}
+	if m.suspended && len(m.sessions.byID) >= m.sessions.most {
+		return isSuspended("no session makes room for another")
+	}
 	for len(m.sessions.byID) >= m.sessions.most {
 		m.sessions.remove(m.sessions.first)
 	}

@@ -720,6 +720,89 @@ func (x *Checksum) GetHash() uint64 {
 	return 0
 }
 
+// Suspend makes the cluster refuse everything but what ends what was begun. It is
+// done once it is applied; again, it changes nothing.
+type Suspend struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	GraceMs       uint64                 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"` // the leader waits so long for acknowledgements; not state
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Suspend) Reset() {
+	*x = Suspend{}
+	mi := &file_api_state_v1_state_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Suspend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Suspend) ProtoMessage() {}
+
+func (x *Suspend) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Suspend.ProtoReflect.Descriptor instead.
+func (*Suspend) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Suspend) GetGraceMs() uint64 {
+	if x != nil {
+		return x.GraceMs
+	}
+	return 0
+}
+
+// Resume undoes Suspend.
+type Resume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resume) Reset() {
+	*x = Resume{}
+	mi := &file_api_state_v1_state_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resume) ProtoMessage() {}
+
+func (x *Resume) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resume.ProtoReflect.Descriptor instead.
+func (*Resume) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{12}
+}
+
 // Tick moves time on where nothing else does, and keeps sessions alive.
 type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -730,7 +813,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_api_state_v1_state_proto_msgTypes[11]
+	mi := &file_api_state_v1_state_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +825,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_api_state_v1_state_proto_msgTypes[11]
+	mi := &file_api_state_v1_state_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +838,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_api_state_v1_state_proto_rawDescGZIP(), []int{11}
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Tick) GetKeep() []uint64 {
@@ -817,7 +900,10 @@ const file_api_state_v1_state_proto_rawDesc = "" +
 	"\bprefetch\x18\x03 \x01(\rR\bprefetch\"4\n" +
 	"\bChecksum\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\x04R\x04hash\"\x1a\n" +
+	"\x04hash\x18\x02 \x01(\x04R\x04hash\"$\n" +
+	"\aSuspend\x12\x19\n" +
+	"\bgrace_ms\x18\x01 \x01(\x04R\agraceMs\"\b\n" +
+	"\x06Resume\"\x1a\n" +
 	"\x04Tick\x12\x12\n" +
 	"\x04keep\x18\x01 \x03(\x04R\x04keepB1Z/github.com/perdure/perdure/api/state/v1;statepbb\x06proto3"
 
@@ -833,7 +919,7 @@ func file_api_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_api_state_v1_state_proto_rawDescData
 }
 
-var file_api_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_api_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_api_state_v1_state_proto_goTypes = []any{
 	(*OpenSession)(nil),   // 0: perdure.state.v1.OpenSession
 	(*CloseSession)(nil),  // 1: perdure.state.v1.CloseSession
@@ -846,7 +932,9 @@ var file_api_state_v1_state_proto_goTypes = []any{
 	(*Durable)(nil),       // 8: perdure.state.v1.Durable
 	(*Template)(nil),      // 9: perdure.state.v1.Template
 	(*Checksum)(nil),      // 10: perdure.state.v1.Checksum
-	(*Tick)(nil),          // 11: perdure.state.v1.Tick
+	(*Suspend)(nil),       // 11: perdure.state.v1.Suspend
+	(*Resume)(nil),        // 12: perdure.state.v1.Resume
+	(*Tick)(nil),          // 13: perdure.state.v1.Tick
 }
 var file_api_state_v1_state_proto_depIdxs = []int32{
 	7, // 0: perdure.state.v1.Deploy.stores:type_name -> perdure.state.v1.Store
@@ -870,7 +958,7 @@ func file_api_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_state_v1_state_proto_rawDesc), len(file_api_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
