@@ -19,8 +19,8 @@
 //
 //	          Next                Ack                 Gone
 //	pending --------> held by one ------> settling ----------> forgotten
-//	                   |  ^  |               ^
-//	       Nack, Detach|  |  |Nack, not yet  | Ack after a failover
+//	       Nack,       |  ^  |               ^
+//	     Detach, Recall|  |  |Nack, not yet  | Ack after a failover
 //	                   v  |  v               |
 //	               returned <-- delayed      |
 //	                   |    time has come    |

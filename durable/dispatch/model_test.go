@@ -130,6 +130,22 @@ func (m *model) detach() {
 	m.releases = append(m.releases, got...)
 }
 
+func (m *model) recall() {
+	n := uint64(0)
+	for id, p := range m.at {
+		if p.state == held {
+			n++
+			m.at[id] = place{state: returned, ended: p.ended, nacked: p.nacked}
+		}
+	}
+	if got := m.d.Recall(); got != n {
+		m.t.Fatalf("recall: %d messages, want %d", got, n)
+	}
+	for _, s := range m.subs {
+		s.held, s.last = 0, 0 // what was recalled comes again, in order
+	}
+}
+
 // someRange returns a range, mostly near what is held.
 func (m *model) someRange() (first, last message.ID) {
 	if m.rng.IntN(30) == 0 {
@@ -298,6 +314,8 @@ func (m *model) step() {
 		m.apply()
 	case n < 76 && m.rng.IntN(4) == 0:
 		m.failover()
+	case n < 77 && m.rng.IntN(4) == 0:
+		m.recall()
 	default:
 		m.now += m.rng.Int64N(2 * DelayStep)
 		m.want()

@@ -1,6 +1,10 @@
 package dispatch
 
-import "github.com/perdure/perdure/message"
+import (
+	"fmt"
+
+	"github.com/perdure/perdure/message"
+)
 
 // Verdict judges an acknowledgement or a nack.
 type Verdict uint8
@@ -126,6 +130,26 @@ func (d *Dispatcher) Nack(sub uint64, first, last message.ID, notBefore int64, d
 	}
 	d.rank(slot)
 	return dst, verdict
+}
+
+// Recall takes back what all subscribers hold, as if it had never been handed out:
+// it is free again, and nothing is to be released or counted. It returns how much
+// that was. Credit is not given back: whoever has a copy grants it when it is done.
+func (d *Dispatcher) Recall() uint64 {
+	n := d.total[held]
+	for at := message.ID(0); d.total[held] > 0; {
+		c, ok := d.claims.find(at)
+		if !ok {
+			panic(fmt.Sprintf("dispatch: %d ids are held and nobody knows them", d.total[held]))
+		}
+		at = c.last + 1
+		if c.state == held {
+			d.takeClaim(c.first, c.last)
+			d.addFree(span{first: c.first, last: c.last, ended: c.ended})
+			d.rank(c.slot)
+		}
+	}
+	return n
 }
 
 // Gone forgets the ids from first to last: a settlement of them was applied, or

@@ -18,6 +18,7 @@ type record struct {
 	holderTerm uint64
 	term       uint64 // of the last dispatch of the highest term
 	sum        uint32 // counts it was dispatched with then
+	recalled   bool   // taken back since, as if it had not been dispatched
 	possible   uint32
 	settled    uint64 // term in which its holder acknowledged it
 	confirmed  uint64 // term in which somebody was told that it is settled
@@ -75,7 +76,9 @@ func (j *Judge) Dispatched(d Dispatch) (again bool) {
 		j.Failf("message %d of durable %d was acknowledged by its holder in term %d and is handed out again", d.ID, d.Durable, d.Term)
 	case r.confirmed != 0 && r.confirmed <= d.Term:
 		j.Failf("message %d of durable %d was confirmed as settled in term %d and is handed out in term %d", d.ID, d.Durable, r.confirmed, d.Term)
-	case r.term == d.Term && sum <= r.sum:
+	case r.term == d.Term && r.recalled && sum != r.sum:
+		j.Failf("counts: message %d of durable %d was taken back with count %d and is handed out in term %d with %d", d.ID, d.Durable, r.sum, d.Term, sum)
+	case r.term == d.Term && !r.recalled && sum <= r.sum:
 		j.Failf("counts: message %d of durable %d is handed out again in term %d with count %d after %d", d.ID, d.Durable, d.Term, sum, r.sum)
 	case r.term != 0 && r.term < d.Term && d.Possible <= r.possible:
 		j.Failf("counts: message %d of durable %d was handed out in term %d with %d possible deliveries, and now in term %d with %d",
@@ -88,7 +91,7 @@ func (j *Judge) Dispatched(d Dispatch) (again bool) {
 	if d.Term < r.term {
 		return again // by a leader that does not know yet that it is replaced
 	}
-	r.term, r.sum, r.possible = d.Term, sum, d.Possible
+	r.term, r.sum, r.possible, r.recalled = d.Term, sum, d.Possible, false
 	r.holder, r.holderTerm = d.Subscription, d.Term
 	h := j.holds[d.Subscription]
 	if h == nil {
@@ -123,6 +126,17 @@ func (j *Judge) free(subscription uint64, h hold) {
 	if r := j.known(h.durable, h.id); r != nil && r.holder == subscription {
 		r.holder = 0
 	}
+}
+
+// Recalled says that a suspended leader has taken back what a subscription holds:
+// that delivery does not count.
+func (j *Judge) Recalled(subscription uint64) {
+	for h := range j.holds[subscription] {
+		if r := j.known(h.durable, h.id); r != nil && r.holder == subscription {
+			r.recalled = true
+		}
+	}
+	j.Left(subscription)
 }
 
 // Nacked says that a subscription gave a message back.

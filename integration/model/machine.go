@@ -26,6 +26,8 @@ type Machine struct {
 	term     uint64
 	time     int64
 	running  int64
+
+	Suspended bool
 }
 
 // Store is one store.
@@ -91,7 +93,7 @@ func newMachine() *Machine {
 // Advance begins an entry.
 func (m *Machine) Advance(term uint64, stamp int64) {
 	now := max(m.time, stamp)
-	if term == m.term {
+	if term == m.term && !m.Suspended {
 		m.running += now - m.time
 	}
 	m.time = now
@@ -108,7 +110,20 @@ func (m *Machine) Advance(term uint64, stamp int64) {
 	}
 }
 
-// Running returns R, the time that does not count changes of leader.
+// Suspend has the cluster refuse what is new, and R stand still, until Resume.
+func (m *Machine) Suspend(r Result) error {
+	m.Suspended = true
+	return want("suspend", r, Result{Code: "ok"})
+}
+
+// Resume undoes Suspend.
+func (m *Machine) Resume(r Result) error {
+	m.Suspended = false
+	return want("resume", r, Result{Code: "ok"})
+}
+
+// Running returns R, the time that does not count changes of leader, nor that in
+// which the cluster was suspended.
 func (m *Machine) Running() int64 { return m.running }
 
 func (d *Durable) mark(last uint64) {
@@ -169,6 +184,9 @@ func (m *Machine) Deploy(revision uint64, stores []Definition, r Result) error {
 	if revision <= m.revision {
 		return want("deploy", r, Result{Code: "stale", Last: m.revision})
 	}
+	if m.Suspended && m.deletes(stores) {
+		return want("deploy", r, Result{Code: "suspended"})
+	}
 	m.revision = revision
 	keep := map[uint64]bool{}
 	for _, s := range stores {
@@ -194,6 +212,27 @@ func (m *Machine) Deploy(revision uint64, stores []Definition, r Result) error {
 		}
 	}
 	return want("deploy", r, Result{Code: "ok"})
+}
+
+// deletes reports whether a definition leaves out a store, or a static durable.
+func (m *Machine) deletes(stores []Definition) bool {
+	keep := map[uint64]bool{}
+	for _, s := range stores {
+		for _, d := range s.Durables {
+			keep[d.ID] = true
+		}
+	}
+	for id, d := range m.Durables {
+		if !d.Dynamic && !keep[id] {
+			return true
+		}
+	}
+	for id := range m.Stores {
+		if !slices.ContainsFunc(stores, func(s Definition) bool { return s.ID == id }) {
+			return true
+		}
+	}
+	return false
 }
 
 // dropStore deletes a store and everything in it.
@@ -236,6 +275,9 @@ func (m *Machine) CreateDurable(store uint64, name string, standard bool, i Inte
 		}
 		return want("create durable", r, Result{Code: code, Durable: id})
 	}
+	if m.Suspended {
+		return want("create durable", r, Result{Code: "suspended"})
+	}
 	m.named++
 	id := dynamic | m.named
 	d := newDurable(store, name, i, standard)
@@ -251,6 +293,8 @@ func (m *Machine) DeleteDurable(id uint64, r Result) error {
 		return want("delete durable", r, Result{Code: "no such durable", Durable: id})
 	case !d.Dynamic:
 		return want("delete durable", r, Result{Code: "static durable", Durable: id})
+	case m.Suspended:
+		return want("delete durable", r, Result{Code: "suspended"})
 	}
 	m.drop(id)
 	return want("delete durable", r, Result{Code: "ok", Durable: id})
@@ -276,6 +320,8 @@ func (m *Machine) Attach(id, process, nonce uint64, r Result) error {
 		return want("attach", r, Result{Code: "kind mismatch", Durable: id})
 	case d.attached.Number != 0 && d.attached.Process == process && d.attached.Nonce == nonce:
 		return want("attach", r, Result{Code: "ok", Durable: id, Attach: d.attached.Number})
+	case m.Suspended:
+		return want("attach", r, Result{Code: "suspended"})
 	}
 	d.number++
 	d.attached = Attachment{d.number, process, nonce}

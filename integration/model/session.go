@@ -129,6 +129,9 @@ func (m *Machine) accept(s *Store, p Publish) Result {
 	if p.Batch.Corrupt {
 		return Result{Code: "corrupt"}
 	}
+	if m.Suspended {
+		return Result{Code: "suspended"}
+	}
 	n, pairs := uint64(len(p.Batch.Messages)), uint64(0)
 	for _, d := range m.Durables {
 		for _, c := range p.Batch.Messages {

@@ -165,6 +165,9 @@ func (n *node) compareWithModel() {
 	if seen != len(j.Machine.Durables) && j.Err() == nil {
 		j.Failf("replica %d has %d durables, by the log there are %d", n.id, seen, len(j.Machine.Durables))
 	}
+	if _, r := n.svc.Time(); r != j.Machine.Running() {
+		j.Failf("replica %d: R is %d, by the log %d", n.id, r, j.Machine.Running())
+	}
 	for _, s := range n.svc.Stats() {
 		messages, bytes := j.Machine.Stores[s.ID].Usage()
 		if messages != s.Messages || bytes != s.Bytes {

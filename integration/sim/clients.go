@@ -34,6 +34,7 @@ type clients struct {
 	created       int
 	poisoned      map[string]bool
 	builder       message.Builder
+	suspends      bool // the operator wants the cluster suspended
 }
 
 // openClients makes the publishers and subscribers of a run. They come to life
@@ -42,6 +43,9 @@ func (w *world) openClients() {
 	w.batches, w.poisoned = map[uint64]*model.Batch{}, map[string]bool{}
 	w.define()
 	w.deployNow()
+	if w.setup.suspend > 0 {
+		w.operate()
+	}
 	id := uint64(100)
 	for i := range w.setup.publishers {
 		id++
@@ -137,7 +141,7 @@ func (w *world) poison() {
 	if n == nil {
 		return
 	}
-	kinds := []byte{kindPublish, kindSettle, kindRelease, kindWatermark, kindOpenSession, kindCreateDurable, kindAttach, kindDeploy, kindChecksum, kindTick}
+	kinds := []byte{kindPublish, kindSettle, kindRelease, kindWatermark, kindOpenSession, kindCreateDurable, kindAttach, kindDeploy, kindChecksum, kindTick, kindSuspend}
 	var c []byte
 	if w.chance(0.9) {
 		c = append(c, kinds[w.rng.IntN(len(kinds))], 0xff, 0xff, 0xff)
@@ -210,7 +214,7 @@ func (w *world) deployAgain(revision uint64, command []byte) {
 	n.proposeIn(term, command, func(r store.Result, err error) {
 		answered = true
 		switch {
-		case err != nil:
+		case err != nil, r.Code == store.Suspended: // it deletes something
 			again()
 		case r.Code != store.OK && r.Code != store.Stale:
 			w.judge.Failf("deploying revision %d is answered %v: %s", revision, r.Code, r.Detail)
@@ -386,5 +390,8 @@ func (w *world) act() {
 	}
 	if w.fault(w.setup.deploy) {
 		w.redefine()
+	}
+	if !w.suspends && w.fault(w.setup.suspend) {
+		w.suspend()
 	}
 }

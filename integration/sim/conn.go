@@ -10,6 +10,7 @@ var (
 	errSession   = errors.New("sim: session unknown")
 	errForced    = errors.New("sim: a newer subscriber has the durable")
 	errDeleted   = errors.New("sim: the durable is gone")
+	errSuspended = errors.New("sim: the cluster is suspended")
 	errTaken     = errors.New("sim: this process subscribes already")
 )
 

@@ -42,7 +42,7 @@ const (
 	DurableDeleted
 	ChecksumApplied
 	ClockJumped
-	Suspended
+	HourPassed
 	WatermarkRaised
 	MessageReturned
 	Doomed
@@ -54,6 +54,11 @@ const (
 	QuietLeaderLost
 	QuietBroken
 	FlowCut
+	ClusterSuspended
+	SuspendedQuiet
+	DeliveriesRecalled
+	PublishSuspended
+	AttachSuspended
 	events
 )
 
@@ -67,7 +72,8 @@ var eventNames = [events]string{
 	"watermark raised by a command", "message given back",
 	"crash at a bad moment", "command that makes no sense applied", "batch without a session", "store dropped",
 	"liveness with a lame replica", "group went quiet", "leader of a quiet group crashed", "quiet group roused after a fault",
-	"flow of one direction cut",
+	"flow of one direction cut", "cluster suspended", "suspended and everything settled", "deliveries taken back by a suspension",
+	"batch refused by a suspended cluster", "subscriber refused by a suspended cluster",
 }
 
 func (e Event) String() string { return eventNames[e] }

@@ -46,8 +46,8 @@ func (w *world) break_() {
 		w.transfer(n)
 	case w.fault(s.peerDown):
 		w.reset(n)
-	case w.fault(s.suspend):
-		w.suspend()
+	case w.fault(s.hour):
+		w.passHour()
 	case w.fault(s.oneFlow) && w.chance(0.5):
 		w.mute(n, w.draw(2*second))
 	case w.fault(s.oneFlow):
@@ -260,10 +260,10 @@ func (w *world) reset(n *node) {
 	}
 }
 
-// suspend lets an hour pass at once, as if all machines had been suspended.
-func (w *world) suspend() {
-	w.note(0, "suspend", 0, 0, 0)
-	w.seen.hit(Suspended)
+// passHour lets an hour pass at once, as if all machines had slept.
+func (w *world) passHour() {
+	w.note(0, "an hour", 0, 0, 0)
+	w.seen.hit(HourPassed)
 	const hour = 3700 * second
 	for i := range w.events {
 		w.events[i].at += hour

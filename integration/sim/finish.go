@@ -17,6 +17,7 @@ const patience = 40 * second
 func (w *world) finish() {
 	w.note(0, "heal", 0, 0, 0)
 	w.healed = true
+	w.suspends = false
 	w.setup.credit, w.setup.creditBytes, w.setup.think = 300, 256<<10, min(w.setup.think, 2*ms)
 	clear(w.cuts)
 	clear(w.holes)
@@ -143,6 +144,9 @@ func (w *world) unrest() string {
 	}
 	if leaders != 1 {
 		return fmt.Sprintf("%d leaders", leaders)
+	}
+	if w.judge.Machine.Suspended {
+		return "the cluster is suspended"
 	}
 	why := ""
 	at := w.leaderOf()

@@ -208,6 +208,8 @@ func (w *world) countPublish(r model.Result) {
 		w.seen.hit(SequenceGap)
 	case "sequence reused":
 		w.seen.hit(SequenceReused)
+	case "suspended":
+		w.seen.hit(PublishSuspended)
 	case "session unknown":
 		w.seen.hit(SessionExpired)
 	}
@@ -224,6 +226,8 @@ const (
 	kindDeploy        = 22
 	kindChecksum      = 23
 	kindTick          = 24
+	kindSuspend       = 25
+	kindResume        = 26
 )
 
 func (w *world) learnRare(c []byte, r model.Result) {
@@ -263,6 +267,10 @@ func (w *world) learnRare(c []byte, r model.Result) {
 		var p statepb.Deploy
 		decode(&p)
 		err = m.Deploy(p.Revision, definitionOf(&p), r)
+	case kindSuspend:
+		err = m.Suspend(r)
+	case kindResume:
+		err = m.Resume(r)
 	case kindChecksum:
 		w.seen.hit(ChecksumApplied)
 	case kindTick:

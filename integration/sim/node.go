@@ -59,6 +59,8 @@ type process struct {
 
 	checkpoints bool // one is due
 
+	suspended int64 // since when it leads and is suspended; 0 is not
+
 	signs []sign // of life, by node
 	quiet bool   // the replica was, when last looked at
 }

@@ -261,7 +261,7 @@ func (p *publisher) outcome(c *conn, b *outgoing, sequence uint64, attempt uint3
 		p.pop()
 	case attempt != p.attempt:
 		return
-	case r.Code == store.StoreFull:
+	case r.Code == store.StoreFull, r.Code == store.Suspended:
 		p.reject()
 		if w.chance(0.8) {
 			p.holds = true

@@ -16,6 +16,9 @@ import (
 func (l *link) deliver(d service.Delivery) {
 	w := l.w
 	w.note(l.node.id, "deliver", l.sub.Durable, uint64(d.Batch.First), d.Messages())
+	if l.node.svc.Suspended() {
+		w.judge.Failf("suspended: replica %d hands out messages of durable %d", l.node.id, l.sub.Durable)
+	}
 	counts := d.Counts
 	eachID(&d, func(id message.ID) {
 		x := model.Dispatch{Term: l.node.leads, Durable: l.sub.Durable, Subscription: l.sub.ID, Attach: l.sub.Attach, ID: uint64(id)}

@@ -60,7 +60,7 @@ type setup struct {
 	skew                   int64 // of clocks at most
 	transfer, checkpoint   float64
 	peerDown               float64 // a connection that broke and nobody died
-	suspend                float64 // an hour passes at once
+	hour                   float64 // passes at once
 	keepLittle             bool    // of the log, so that there are snapshots
 	snapshotBreaks         float64
 	cutStream, silentDeath float64 // of clients
@@ -81,6 +81,7 @@ type setup struct {
 	nack, delayNack, sync  float64
 	forget                 float64 // of settling a message at all
 	lull                   float64 // of nobody doing anything for a while
+	suspend                float64 // of the cluster, by an operator, for a while
 }
 
 const (
@@ -131,7 +132,7 @@ func drawSetup(o Options) setup {
 	s.slowDisk, s.stallDisk, s.freeze = some(0.003), some(0.003), some(0.003)
 	s.clock, s.frozenClock, s.skew = some(0.003), some(0.001), int64(some(float64(10*second)))
 	s.transfer, s.checkpoint, s.peerDown = some(0.004), some(0.02), some(0.004)
-	s.suspend = some(0.0002)
+	s.hour = some(0.0002)
 	s.keepLittle = some(1) > 0
 	s.snapshotBreaks = some(0.15)
 	s.cutStream, s.silentDeath, s.takeOver = some(0.01), some(0.005), some(0.004)
@@ -147,6 +148,7 @@ func drawSetup(o Options) setup {
 	s.nack, s.delayNack, s.forget = some(0.05), some(0.02), some(0.02)
 	s.lull = some(0.001)
 	s.oneFlow = some(0.003)
+	s.suspend = some(0.001)
 	return s
 }
 

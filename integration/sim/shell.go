@@ -78,6 +78,7 @@ func (n *node) turn() {
 			return
 		}
 		n.replica.Settle(now)
+		n.noteRecalled()
 		n.noteQuiet()
 	}
 	n.turning = false

@@ -74,7 +74,7 @@ func (s *subscriber) connect() {
 	l.first = dispatch.Credit{Messages: w.setup.credit, Bytes: w.setup.creditBytes}
 	l.credit = l.first
 	if w.fault(w.setup.slowClient) {
-		l.slow = w.draw(100 * ms)
+		l.slow = w.draw(300 * ms)
 	}
 	s.conn, s.last, s.open = c, l, false
 	c.ended = func(why error) { s.lost(c, why) }
@@ -116,6 +116,10 @@ func (s *subscriber) serve(l *link) {
 			s.attach(l, 0)
 			return
 		}
+		if n.svc.Suspended() && s.w.chance(0.5) { // else the log refuses it
+			l.end(errSuspended)
+			return
+		}
 		if n.svc.Subscribed(s.durable, s.process) {
 			l.end(errTaken)
 			return
@@ -134,6 +138,9 @@ func (s *subscriber) take(l *link) {
 			l.end(reason(err))
 		case r.Code == store.NoSuchDurable:
 			l.end(errDeleted)
+		case r.Code == store.Suspended:
+			s.w.seen.hit(AttachSuspended)
+			l.end(errSuspended)
 		case r.Code != store.OK:
 			s.w.judge.Failf("attaching to durable %d is answered %v: %s", s.durable, r.Code, r.Detail)
 		default:
@@ -154,6 +161,9 @@ func (s *subscriber) attach(l *link, attach uint64) {
 		return
 	case err == cluster.ErrNotLeader:
 		l.end(errNotLeader)
+		return
+	case err == service.ErrSuspended:
+		l.end(errSuspended)
 		return
 	case err != nil:
 		if _, ok := n.svc.Durable(s.durable); ok {

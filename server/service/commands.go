@@ -104,11 +104,16 @@ func (s *Service) Deadline() int64 {
 		return 1
 	}
 	d := earliest(s.ackDue, s.upkeep.deadline())
+	if s.suspension.since != 0 {
+		return earliest(d, s.suspension.until)
+	}
 	if !s.quorum {
 		return d // nothing is handed out, however late: ticks say when there is one again
 	}
 	for _, t := range s.delayed {
-		d = earliest(d, t.d.Deadline())
+		if due := t.d.Deadline(); due != 0 {
+			d = earliest(d, due+s.suspension.before)
+		}
 	}
 	return d
 }
@@ -121,15 +126,16 @@ func earliest(a, b int64) int64 {
 }
 
 // Settled implements [cluster.Leading]: it hands out what is owed. Without a
-// quorum another leader may be handing out the same, so nothing goes.
+// quorum another leader may be handing out the same, so nothing goes; nor does
+// anything while the cluster is suspended.
 func (s *Service) Settled(quorum bool, now cluster.Now) {
 	s.quorum = quorum
-	if !quorum {
+	if s.suspended(now) || !quorum {
 		return
 	}
 	s.delayed = slices.DeleteFunc(s.delayed, func(t *duty) bool {
 		due := t.d.Deadline()
-		if due != 0 && now.Mono >= due {
+		if due != 0 && s.clock(now) >= due {
 			s.heat(t)
 		}
 		t.delays = due != 0
@@ -150,7 +156,7 @@ func (s *Service) handOut(t *duty, now cluster.Now) {
 	if s.durables[t.id] != t {
 		return // deleted meanwhile
 	}
-	s.next = t.d.Next(now.Mono, s.next[:0])
+	s.next = t.d.Next(s.clock(now), s.next[:0])
 	for i := range s.next {
 		d := &s.next[i]
 		sub := s.subs[d.Sub]

@@ -24,13 +24,15 @@ type model struct {
 	seen    map[*subscriber]int // messages looked at
 	answers int
 	asked   int
+	stops   bool // the cluster is suspended once everything that is sealed is applied
 }
 
 // held is what a subscriber has and has neither settled nor given back.
 type held map[message.ID]bool
 
 // TestModel runs random histories: batches, subscribers that come and go,
-// acknowledgements, nacks, entries that are held up, and changes of leader.
+// acknowledgements, nacks, entries that are held up, suspensions, and changes of
+// leader.
 func TestModel(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { runModel(t, seed, 400) })
@@ -47,6 +49,8 @@ func runModel(t *testing.T, seed uint64, steps int) {
 		m.step(holds)
 		m.look(holds)
 	}
+	m.stops = false
+	m.run(store.AppendResume(nil))
 	// At the end somebody takes and settles everything.
 	for _, id := range []uint64{audit, delays} {
 		for _, s := range m.active[id] {
@@ -105,8 +109,14 @@ func (m *model) step(holds map[*subscriber]held) {
 				m.commit()
 			}
 		}
-	case p < 99:
+	case p < 98:
 		m.mono += m.rand.Int64N(20 * millisecond)
+	case p < 99:
+		if m.stops = !m.stops; m.stops {
+			m.seal(store.AppendSuspend(nil, m.rand.Int64N(20*millisecond)))
+		} else {
+			m.seal(store.AppendResume(nil))
+		}
 	default:
 		for len(m.log) > 0 {
 			m.commit()
@@ -115,12 +125,13 @@ func (m *model) step(holds map[*subscriber]held) {
 		m.active = map[uint64][]*subscriber{}
 		clear(holds)
 		m.lead()
+		m.stops = m.s.Suspended()
 	}
 	m.s.Settled(m.rand.IntN(10) > 0, m.now())
 }
 
 func (m *model) arrive(id uint64, holds map[*subscriber]held) {
-	if len(m.active[id]) > 3 {
+	if len(m.active[id]) > 3 || m.stops || m.s.Suspended() {
 		return
 	}
 	m.next++
@@ -194,6 +205,12 @@ func (m *model) answer(id uint64, holds map[*subscriber]held) {
 
 // look takes new deliveries into account.
 func (m *model) look(holds map[*subscriber]held) {
+	for s, h := range holds {
+		// A suspended leader takes back everything at once.
+		if n, _ := m.s.Unacked(s.Durable); m.s.Suspended() && n == 0 {
+			clear(h)
+		}
+	}
 	for _, id := range []uint64{audit, delays} {
 		for _, s := range m.active[id] {
 			ids := s.ids()

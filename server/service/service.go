@@ -23,21 +23,26 @@ type Service struct {
 	// OnLead, if set, runs on the loop when the service begins to lead. It must
 	// not block.
 	OnLead func()
+	// OnSuspend, if set, runs on the loop when the cluster comes to be suspended or
+	// resumed, as far as this replica knows. It must not block.
+	OnSuspend func(suspended bool)
 
-	led      bool
-	term     uint64
-	durables map[uint64]*duty
-	subs     map[uint64]*Subscription
-	hot      []*duty // may have something to hand out
-	waiting  []*duty // have commands to give
-	delayed  []*duty // have a nack that waits
-	issued   queue[issued]
-	entries  queue[int] // internal commands of each entry issued in this term
-	ackDue   int64      // Mono; 0 nothing waits
-	ackUnset bool       // acknowledgements came since Commands last looked
-	urgent   bool       // something should go out at once
-	quorum   bool       // as Settled was last told
-	upkeep   upkeep
+	led        bool
+	term       uint64
+	durables   map[uint64]*duty
+	subs       map[uint64]*Subscription
+	hot        []*duty // may have something to hand out
+	waiting    []*duty // have commands to give
+	delayed    []*duty // have a nack that waits
+	issued     queue[issued]
+	entries    queue[int] // internal commands of each entry issued in this term
+	ackDue     int64      // Mono; 0 nothing waits
+	ackUnset   bool       // acknowledgements came since Commands last looked
+	urgent     bool       // something should go out at once
+	quorum     bool       // as Settled was last told
+	upkeep     upkeep
+	suspension suspension
+	told       bool // what OnSuspend was told last
 
 	publishers map[uint64]*Publisher
 
@@ -99,6 +104,7 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 			return out, fmt.Errorf("%w: %s", ErrDiverged, r.Detail)
 		}
 	}
+	s.tell()
 	if !s.led || e.Term != s.term {
 		// Whoever leads next begins from the record, and asks nobody.
 		s.Machine.Touched()
@@ -200,6 +206,7 @@ func (s *Service) Unlead() {
 	clear(s.subs)
 	clear(s.publishers)
 	s.hot, s.waiting, s.delayed, s.heating = nil, nil, nil, nil
+	s.unleadSuspended()
 	s.issued, s.entries = queue[issued]{}, queue[int]{}
 	s.ackDue, s.ackUnset, s.urgent = 0, false, false
 }
@@ -213,6 +220,9 @@ func (s *Service) Leads() (term uint64, ok bool) { return s.term, s.led }
 func (s *Service) Attach(sub *Subscription, credit dispatch.Credit) error {
 	if !s.led {
 		return cluster.ErrNotLeader
+	}
+	if s.Machine.Suspended() {
+		return ErrSuspended
 	}
 	t, err := s.dutyOf(sub.Durable)
 	if err != nil {
@@ -328,7 +338,7 @@ func (s *Service) Settle(id uint64, m Settlement, now cluster.Now) {
 		var v dispatch.Verdict
 		notBefore := int64(0)
 		if n.Delay > 0 {
-			notBefore = now.Mono + n.Delay
+			notBefore = s.clock(now) + n.Delay
 		}
 		t.releases, v = t.d.Nack(id, n.First, n.Last, notBefore, t.releases)
 		owner = owner && v == dispatch.OK
