@@ -12,8 +12,8 @@ import (
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 )
 
-// Admin reads and changes the realm. Any server answers; what only the realm
-// group's leader can do is sent there. What may succeed later, such as while a
+// Admin reads and changes the realm, and suspends clusters. Any server answers; what
+// only a leader can do is sent there. What may succeed later, such as while a
 // leader is elected, is tried again for the client's retry duration and as long
 // as the context lasts.
 type Admin struct{ c *Client }
@@ -108,6 +108,35 @@ func (a *Admin) ApplyRealm(ctx context.Context, document []byte, file string, op
 		return nil, err
 	}
 	return &Plan{Revision: r.Revision, Changes: changesOf(r.Changes), Warnings: problemsOf(r.Warnings)}, nil
+}
+
+// Suspension is what came of suspending a cluster.
+type Suspension struct {
+	// Recalled is how many messages were taken back from subscribers that had not
+	// acknowledged them when the grace was over. These deliveries do not count.
+	Recalled uint64 `json:"recalled"`
+}
+
+// SuspendCluster suspends a cluster: it refuses with ErrSuspended what publishers
+// and new subscribers want, delivers nothing and forgets nothing, until it is
+// resumed. It returns when everything that was delivered before is acknowledged or
+// taken back, which takes up to the cluster's suspend_grace. Again, it does no harm.
+func (a *Admin) SuspendCluster(ctx context.Context, cluster string) (*Suspension, error) {
+	r, err := ask(ctx, a.c, "suspend cluster", repeats, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.SuspendClusterResponse, error) {
+		return admin.SuspendCluster(ctx, &perdurepb.SuspendClusterRequest{Cluster: cluster})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Suspension{Recalled: r.Recalled}, nil
+}
+
+// ResumeCluster undoes SuspendCluster. Who waits goes on by itself.
+func (a *Admin) ResumeCluster(ctx context.Context, cluster string) error {
+	_, err := ask(ctx, a.c, "resume cluster", repeats, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.ResumeClusterResponse, error) {
+		return admin.ResumeCluster(ctx, &perdurepb.ResumeClusterRequest{Cluster: cluster})
+	})
+	return err
 }
 
 func changesOf(pbs []*perdurepb.Change) []Change {

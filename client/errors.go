@@ -27,13 +27,15 @@ var (
 	// ErrUnavailable means that no server could be reached.
 	ErrUnavailable = newSentinel("UNAVAILABLE", "no server could be reached")
 
-	// ErrNotFound is ErrNoSuchEndpoint, ErrNoSuchStore or ErrNoSuchDurable.
+	// ErrNotFound is ErrNoSuchEndpoint, ErrNoSuchStore, ErrNoSuchDurable or
+	// ErrNoSuchCluster.
 	ErrNotFound = newSentinel("NOT_FOUND", "not found")
 
 	ErrInvalidArgument = newSentinel("INVALID_ARGUMENT", "malformed request")
 	ErrNoSuchEndpoint  = newSentinel("NO_SUCH_ENDPOINT", "no such endpoint")
 	ErrNoSuchStore     = newSentinel("NO_SUCH_STORE", "no such store")
 	ErrNoSuchDurable   = newSentinel("NO_SUCH_DURABLE", "no such durable")
+	ErrNoSuchCluster   = newSentinel("NO_SUCH_CLUSTER", "no such cluster")
 	ErrInvalidName     = newSentinel("INVALID_NAME", "invalid name")
 	ErrInvalidMatcher  = newSentinel("INVALID_MATCHER", "the matcher does not parse")
 	ErrMatcherMismatch = newSentinel("MATCHER_MISMATCH", "the durable has another matcher")
@@ -62,6 +64,7 @@ var (
 	ErrOverloaded       = newSentinel("OVERLOADED", "the server is overloaded")
 	ErrStopping         = newSentinel("STOPPING", "the server is stopping")
 	ErrClientTimeout    = newSentinel("CLIENT_TIMEOUT", "the server heard nothing for too long")
+	ErrSuspended        = newSentinel("SUSPENDED", "the cluster is suspended")
 	ErrCorrupt          = newSentinel("CORRUPT", "data failed a check")
 
 	ErrRealmInvalid     = newSentinel("REALM_INVALID", "the realm definition is invalid")
@@ -170,6 +173,7 @@ var transient = map[perdurepb.Reason]bool{
 	perdurepb.Reason_REASON_OUTCOME_UNKNOWN:    true,
 	perdurepb.Reason_REASON_CLIENT_TIMEOUT:     true,
 	perdurepb.Reason_REASON_CORRUPT:            true,
+	perdurepb.Reason_REASON_SUSPENDED:          true,
 	perdurepb.Reason_REASON_REALM_FORMING:      true,
 }
 

@@ -188,8 +188,8 @@ func (c *Client) round(ctx context.Context, s *seeking) error {
 		if errors.As(err, &e) && (s.lagging(err) || s.resumes && errors.Is(err, ErrInternal)) {
 			e.Retryable = true
 		}
-		if !isRetryable(err) {
-			return err
+		if !isRetryable(err) || errors.Is(err, ErrSuspended) {
+			return err // only the leader says that it is suspended
 		}
 		if trouble == nil || errors.Is(trouble, ErrUnavailable) {
 			trouble = err

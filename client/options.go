@@ -90,7 +90,8 @@ type RetryOption struct{ duration time.Duration }
 // WithRetry sets how long is retried what may succeed later: RetryNever (0),
 // a duration, or RetryForever (-1), the default. Given to Connect it is the
 // default of that client's publishers and subscriptions. What can never succeed
-// (ErrNoSuchEndpoint, ErrMessageTooLarge, ...) is not retried at all.
+// (ErrNoSuchEndpoint, ErrMessageTooLarge, ...) is not retried at all. While a
+// cluster is suspended (ErrSuspended), publishing and subscribing are retried.
 func WithRetry(d time.Duration) RetryOption { return RetryOption{d} }
 
 func (o RetryOption) applyClient(c *clientConfig)       { c.retry = o.duration }

@@ -185,7 +185,7 @@ func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
 		p.endUnknown(w.abandon(), err)
 		err.Retryable = true
 		return err
-	case perdurepb.Reason_REASON_STORE_FULL, perdurepb.Reason_REASON_OVERLOADED:
+	case perdurepb.Reason_REASON_STORE_FULL, perdurepb.Reason_REASON_OVERLOADED, perdurepb.Reason_REASON_SUSPENDED:
 		w.reject()
 		if p.retryLater(l) {
 			return nil

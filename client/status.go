@@ -64,6 +64,7 @@ type ClusterStatus struct {
 	Services   []ServiceStatus `json:"services"`
 	Stores     []StoreStatus   `json:"stores"`
 	Warnings   []string        `json:"warnings,omitempty"`
+	Suspended  bool            `json:"suspended"`
 }
 
 // ServiceStatus describes one replica.
@@ -260,12 +261,13 @@ func mergeCluster(views []*ClusterStatus, said map[*ClusterStatus]*Status) Clust
 		}
 		return n
 	}
-	c.Stores = slices.MaxFunc(views, func(a, b *ClusterStatus) int {
+	told := slices.MaxFunc(views, func(a, b *ClusterStatus) int {
 		if lead := btoi(said[a].Server == c.Leader) - btoi(said[b].Server == c.Leader); lead != 0 {
 			return lead
 		}
 		return cmp.Or(cmp.Compare(min(1, len(a.Stores)), min(1, len(b.Stores))), cmp.Compare(applied(a), applied(b)))
-	}).Stores
+	})
+	c.Stores, c.Suspended = told.Stores, told.Suspended
 	for _, v := range views {
 		for _, w := range v.Warnings {
 			if !slices.Contains(c.Warnings, w) {
@@ -309,6 +311,7 @@ func clusterOf(p *perdurepb.ClusterStatus) ClusterStatus {
 	c := ClusterStatus{
 		ID: p.Id, Name: p.Name, Durability: durabilityOf(p.Durability).String(), Leader: p.Leader,
 		Epoch: p.Epoch, Term: p.Term, Services: []ServiceStatus{}, Stores: []StoreStatus{}, Warnings: p.Warnings,
+		Suspended: p.Suspended,
 	}
 	for _, v := range p.Services {
 		c.Services = append(c.Services, ServiceStatus{

@@ -58,6 +58,7 @@ type Tuning struct {
 	ClientHeartbeat time.Duration // between clients and the leader, when idle
 	ClientTimeout   time.Duration // silence until either gives the other up
 	SyncInterval    time.Duration // between syncs, with durability async
+	SuspendGrace    time.Duration // for acknowledgements, when the cluster is suspended
 }
 
 // Service is one replica's place: who is to host it.
@@ -188,6 +189,7 @@ func DefaultTuning(p Profile) Tuning {
 		ClientHeartbeat: time.Second,
 		ClientTimeout:   5 * time.Second,
 		SyncInterval:    100 * time.Millisecond,
+		SuspendGrace:    5 * time.Second,
 	}
 	if p == FastProfile {
 		t.Tick = 20 * time.Millisecond
@@ -252,11 +254,11 @@ func (t *Tuning) fill() {
 }
 
 // tuningKeys are the keys of the durations, in the order of the document.
-var tuningKeys = []string{"tick", "heartbeat", "election_timeout", "client_heartbeat", "client_timeout", "sync_interval"}
+var tuningKeys = []string{"tick", "heartbeat", "election_timeout", "client_heartbeat", "client_timeout", "sync_interval", "suspend_grace"}
 
 // durations returns the fields that belong to tuningKeys.
 func (t *Tuning) durations() []*time.Duration {
-	return []*time.Duration{&t.Tick, &t.Heartbeat, &t.ElectionTimeout, &t.ClientHeartbeat, &t.ClientTimeout, &t.SyncInterval}
+	return []*time.Duration{&t.Tick, &t.Heartbeat, &t.ElectionTimeout, &t.ClientHeartbeat, &t.ClientTimeout, &t.SyncInterval, &t.SuspendGrace}
 }
 
 // ValidName checks a name as package message does, for callers that do not use

@@ -128,6 +128,7 @@ func (c checker) tuning(path string, t Tuning) {
 		{10 * time.Millisecond, 10 * time.Minute}, // client_heartbeat
 		{20 * time.Millisecond, time.Hour},        // client_timeout
 		{time.Millisecond, time.Minute},           // sync_interval
+		{time.Millisecond, 10 * time.Minute},      // suspend_grace
 	}
 	sane := true
 	for i, value := range t.durations() {

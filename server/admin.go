@@ -92,6 +92,9 @@ func (s *Server) ApplyRealm(ctx context.Context, m *perdurepb.ApplyRealmRequest)
 	if err != nil {
 		return nil, faultf(perdurepb.Reason_REASON_REALM_INVALID, "%v", err)
 	}
+	if f := s.losesSuspended(ctx, m); f != nil {
+		return nil, f
+	}
 	r, err := s.realm.submit(ctx, command, false)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -115,6 +118,8 @@ func (s *Server) ApplyRealm(ctx context.Context, m *perdurepb.ApplyRealmRequest)
 type clusterState struct {
 	Leads    bool   `json:"leads"`
 	Revision uint64 `json:"revision"`
+
+	Suspended bool `json:"suspended,omitempty"`
 }
 
 // awaitDeployed waits until the leader of every cluster has applied a revision.
@@ -130,33 +135,43 @@ func (s *Server) awaitDeployed(ctx context.Context, revision uint64) error {
 			}
 			continue
 		}
-		s.askDeployed(ctx, v, revision, done)
+		leaders := s.askLeaders(ctx, v, func(c *catalog.ClusterView) bool { return !done[c.ID] })
+		for id, st := range leaders {
+			done[id] = st.Revision >= revision
+		}
 		missing := slices.IndexFunc(v.Clusters, func(c catalog.ClusterView) bool { return !done[c.ID] })
 		if missing < 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
+			if c := v.Clusters[missing]; leaders[c.ID].Suspended {
+				return faultf(perdurepb.Reason_REASON_SUSPENDED, "revision %d is applied to the realm, but %s, and takes no definition that deletes something before", revision, suspendedText(c.Name))
+			}
 			return faultf(perdurepb.Reason_REASON_NO_LEADER, "revision %d is applied to the realm, but cluster %s has not taken it yet: look at perdure status; it will when its services are up", revision, v.Clusters[missing].Name)
 		case <-time.After(realmRetry): // another server's state: nothing here changes with it
 		}
 	}
 }
 
-// askDeployed asks the servers of all clusters that are not done whether they
-// lead them and have the revision, and notes who does.
-func (s *Server) askDeployed(ctx context.Context, v *catalog.View, revision uint64, done map[uint64]bool) {
+// askLeaders asks the servers of clusters, by id, and returns what their leaders
+// say. Those whose leader does not answer are left out.
+func (s *Server) askLeaders(ctx context.Context, v *catalog.View, about func(*catalog.ClusterView) bool) map[uint64]clusterState {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	ids := map[uint64][]uint64{} // by server
 	for i := range v.Clusters {
 		c := &v.Clusters[i]
+		if !about(c) {
+			continue
+		}
 		for _, svc := range c.Services {
-			if !done[c.ID] && !slices.Contains(ids[svc.ServerID], c.ID) {
+			if !slices.Contains(ids[svc.ServerID], c.ID) {
 				ids[svc.ServerID] = append(ids[svc.ServerID], c.ID)
 			}
 		}
 	}
+	leaders := map[uint64]clusterState{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for server, ids := range ids {
@@ -165,13 +180,14 @@ func (s *Server) askDeployed(ctx context.Context, v *catalog.View, revision uint
 			mu.Lock()
 			defer mu.Unlock()
 			for i, st := range states {
-				if st.Leads && st.Revision >= revision {
-					done[ids[i]] = true
+				if st.Leads {
+					leaders[ids[i]] = st
 				}
 			}
 		})
 	}
 	wg.Wait()
+	return leaders
 }
 
 // statesAt asks one server; nothing comes of one that does not answer.
@@ -197,7 +213,7 @@ func (s *Server) clusterStates(ids []uint64) []clusterState {
 	for i, id := range ids {
 		for _, h := range s.reconciler.of(id) {
 			if h.running() && h.group.Leads() {
-				states[i] = clusterState{Leads: true, Revision: h.revision.Load()}
+				states[i] = clusterState{Leads: true, Revision: h.revision.Load(), Suspended: h.suspended.Load()}
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type hosted struct {
 	group      *cluster.Group[store.Result]
 	service    *service.Service
 	revision   *atomic.Uint64 // of the definition that its state is known to have
+	suspended  *atomic.Bool   // the cluster is, by its state
 	err        error          // why it does not run
 	was        error          // the same, when it was tried before
 	waiting    string         // what it waits for
@@ -144,14 +145,21 @@ const (
 func (s *Server) asFaultAt(err error, t *target) error {
 	f := asFault(err)
 	switch f.reason {
+	case perdurepb.Reason_REASON_INTERNAL, perdurepb.Reason_REASON_CORRUPT:
+		s.logger.Error("stream failed", "cluster", t.cluster.Name, "store", t.store.Name, "err", err)
+	}
+	return s.hinted(f, t.cluster)
+}
+
+// hinted returns f with a leader hint where the leader is the answer.
+func (s *Server) hinted(f *fault, c *catalog.ClusterView) *fault {
+	switch f.reason {
 	case perdurepb.Reason_REASON_NOT_LEADER, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, perdurepb.Reason_REASON_STOPPING:
 		if f.leader == nil {
 			copied := *f
-			copied.leader = s.nextLeader(t.cluster)
+			copied.leader = s.nextLeader(c)
 			return &copied
 		}
-	case perdurepb.Reason_REASON_INTERNAL, perdurepb.Reason_REASON_CORRUPT:
-		s.logger.Error("stream failed", "cluster", t.cluster.Name, "store", t.store.Name, "err", err)
 	}
 	return f
 }
@@ -275,6 +283,7 @@ var resultReasons = map[store.Code]perdurepb.Reason{
 	store.InvalidName:      perdurepb.Reason_REASON_INVALID_NAME,
 	store.DurableLimit:     perdurepb.Reason_REASON_STORE_FULL,
 	store.Detached:         perdurepb.Reason_REASON_FORCE_CLOSED,
+	store.Suspended:        perdurepb.Reason_REASON_SUSPENDED,
 }
 
 func durabilityProto(d realm.Durability) perdurepb.Durability {

@@ -56,12 +56,18 @@ func (s *Server) unready() []string {
 	var problems []string
 	for i := range v.Clusters {
 		c := &v.Clusters[i]
+		suspended := false
 		for _, svc := range c.Services {
 			if svc.ServerName == s.config.Name {
-				if why := unreadyService(s.reconciler.find(c.ID, svc.ReplicaID)); why != "" {
+				h := s.reconciler.find(c.ID, svc.ReplicaID)
+				if why := unreadyService(h); why != "" {
 					problems = append(problems, fmt.Sprintf("service %s of cluster %s: %s", svc.Name, c.Name, why))
 				}
+				suspended = suspended || h != nil && h.suspended.Load()
 			}
+		}
+		if suspended {
+			problems = append(problems, suspendedText(c.Name))
 		}
 	}
 	return problems

@@ -27,7 +27,7 @@ type publishStream struct {
 	target  *target
 	keeping service.Publisher
 	session uint64
-	last    uint64 // sequence that the session had stored when the stream opened
+	last    atomic.Uint64 // sequence up to which the session is known to be stored
 	out     *outbox[published]
 	window  window
 	unsure  atomic.Int64 // batches that were proposed and came to nothing known
@@ -103,6 +103,9 @@ func (p *publishStream) open(ctx context.Context, open *perdurepb.PublishOpen) (
 		return nil, err
 	}
 	opened.Epoch = uint64(epoch)
+	if f := t.suspended(); f != nil && opened.Noconfirm {
+		return nil, f // nobody would be told what becomes of a batch
+	}
 	if !opened.Noconfirm {
 		p.session = open.GetSession()
 		if p.session == 0 {
@@ -147,7 +150,7 @@ func (p *publishStream) join(ctx context.Context, opened *perdurepb.PublishOpene
 	case joined != nil:
 		return joined
 	}
-	p.last = view.Last
+	p.last.Store(view.Last)
 	opened.Session, opened.LastSequence, opened.Attempt = p.session, view.Last, view.Attempt
 	if view.Closed {
 		opened.Attempt++
@@ -237,6 +240,9 @@ func (p *publishStream) propose(ctx context.Context, m *perdurepb.PublishFrame) 
 				p.out.end(err)
 				return
 			}
+			if r.Code == store.OK {
+				p.last.Store(r.Last)
+			}
 			p.out.put(published{sequence, attempt, refused, r})
 		}
 	}
@@ -262,7 +268,7 @@ func (p *publishStream) unconfirmed(r store.Result, err error) {
 // everything in it decodes, and no message is over the store's limit. What the
 // session has stored before is not judged again.
 func (p *publishStream) check(sequence uint64, batch []byte) *fault {
-	if p.session != 0 && sequence <= p.last {
+	if p.session != 0 && sequence <= p.last.Load() {
 		return nil
 	}
 	if v := p.server.realm.view(); v != p.view {
@@ -283,7 +289,8 @@ func (p *publishStream) check(sequence uint64, batch []byte) *fault {
 	if err := b.Validate(p.limit); err != nil {
 		return batchFault(sequence, err, perdurepb.Reason_REASON_MESSAGE_TOO_LARGE)
 	}
-	return nil
+	// The log would refuse it, too, but not before it has been written everywhere.
+	return p.target.suspended()
 }
 
 func batchFault(sequence uint64, err error, tooLarge perdurepb.Reason) *fault {
@@ -323,8 +330,14 @@ func (p *published) outcome(o *perdurepb.PublishOutcome) {
 		return
 	}
 	f := resultFault(*r)
-	if p.refused != nil && r.Code == store.Corrupt {
+	switch {
+	case p.refused == nil || r.Code != store.Corrupt:
+	case r.Last < p.sequence:
 		f = p.refused
+	default:
+		// An earlier stream of the session had it on its way: what was judged here is
+		// stored, and recognised when it comes whole.
+		f = faultf(perdurepb.Reason_REASON_OUTCOME_UNKNOWN, "batch %d is stored already; send it again on another stream", p.sequence)
 	}
 	f.last = r.Last
 	o.Error = f.proto()

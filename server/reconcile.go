@@ -180,7 +180,7 @@ func syncInterval(v *catalog.View, list []*hosted) time.Duration {
 // replace returns a service that is to be started, in place of one that runs
 // with other times or has failed.
 func (r *reconciler) replace(old *hosted, c *catalog.ClusterView, s *catalog.ServiceView) *hosted {
-	h := &hosted{revision: &atomic.Uint64{}, cluster: c.ID, replica: s.ReplicaID, name: s.Name, tuning: c.Tuning, copy: copyID(c.ID, s.ReplicaID), durability: c.Durability}
+	h := &hosted{revision: &atomic.Uint64{}, suspended: &atomic.Bool{}, cluster: c.ID, replica: s.ReplicaID, name: s.Name, tuning: c.Tuning, copy: copyID(c.ID, s.ReplicaID), durability: c.Durability}
 	if old != nil && old.group != nil {
 		if err := old.group.Close(); err != nil {
 			h.err = err // a replica that failed is not started again by itself
@@ -231,6 +231,10 @@ func (r *reconciler) open(h *hosted, c *catalog.ClusterView) error {
 	}
 	svc := service.New()
 	svc.OnLead = r.again
+	svc.OnSuspend = func(suspended bool) {
+		h.suspended.Store(suspended)
+		r.again()
+	}
 	g, err := cluster.StartGroup[store.Result](r.server.host, cluster.GroupConfig{
 		Options: cluster.Options{
 			Group: c.ID, ID: h.replica, Rank: rank(c, h.replica), Seed: r.server.incarnation, Tick: c.Tuning.Tick,
@@ -291,18 +295,23 @@ func (r *reconciler) deployAll(ctx context.Context, v *catalog.View, list []*hos
 
 // deploy proposes the definition unless the service has it.
 func (r *reconciler) deploy(ctx context.Context, h *hosted, v *catalog.View, c *catalog.ClusterView) {
+	definition := deployment(v.Revision, c)
 	var have uint64
-	if err := h.group.Do(ctx, func(cluster.Now) { have = h.service.Revision() }); err != nil {
+	waits := false // until the cluster is resumed
+	if err := h.group.Do(ctx, func(cluster.Now) {
+		have = h.service.Revision()
+		waits = h.service.Suspended() && h.service.Deletes(definition)
+	}); err != nil {
 		return
 	}
 	if have >= v.Revision {
 		h.revision.Store(have)
 		return
 	}
-	if have == 0 && r.yield(ctx, h, c) {
+	if waits || have == 0 && r.yield(ctx, h, c) {
 		return
 	}
-	result, err := propose(ctx, h.group, store.AppendDeploy(nil, deployment(v.Revision, c)))
+	result, err := propose(ctx, h.group, store.AppendDeploy(nil, definition))
 	switch {
 	case err != nil:
 		r.server.logger.Warn("definition not deployed", "cluster", c.Name, "revision", v.Revision, "err", err)

@@ -94,7 +94,7 @@ func (s *Server) serviceStatus(ctx context.Context, v *catalog.View, c *catalog.
 		out.Term, out.Epoch = status.Term, 0
 	}
 	if len(out.Stores) == 0 || status.Role == "leader" {
-		out.Stores = s.stores(ctx, h)
+		out.Stores, out.Suspended = s.stores(ctx, h), h.suspended.Load()
 	}
 	return st
 }

@@ -71,6 +71,9 @@ func (s *Server) Subscribe(stream perdurepb.Messages_SubscribeServer) error {
 		return err
 	}
 	defer release()
+	if f := t.suspended(); f != nil {
+		return f
+	}
 	opened, err := p.open(ctx, open)
 	if err != nil {
 		return s.asFaultAt(err, t)

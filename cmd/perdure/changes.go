@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,8 +83,22 @@ func plural(n int, noun string) string {
 // completionPatience is how long a shell may wait for names.
 const completionPatience = 500 * time.Millisecond
 
-// completeEndpoint offers the names of endpoints, if a cluster answers at once.
+// completeEndpoint offers the names of endpoints, if a server answers at once.
 func (p *program) completeEndpoint(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return p.complete(cmd, args, prefix, func(r *realm.Realm) (names []string) {
+		for _, e := range r.Endpoints {
+			names = append(names, e.Name)
+		}
+		return names
+	})
+}
+
+// completeCluster offers the names of clusters.
+func (p *program) completeCluster(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	return p.complete(cmd, args, prefix, clusterNames)
+}
+
+func (p *program) complete(cmd *cobra.Command, args []string, prefix string, of func(*realm.Realm) []string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 || p.fromEnvironment(cmd) != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -91,20 +106,22 @@ func (p *program) completeEndpoint(cmd *cobra.Command, args []string, prefix str
 	conn := connection{addresses: addresses, timeout: completionPatience}
 	var names []string
 	_ = conn.call(cmd.Context(), "completion", func(ctx context.Context, c *client.Client) error {
-		found, err := c.Admin().GetRealm(ctx, 0)
-		if err != nil {
-			return err
-		}
-		r, err := realm.Parse("", found.Document)
-		if err != nil {
-			return err
-		}
-		for _, e := range r.Endpoints {
-			if strings.HasPrefix(e.Name, prefix) {
-				names = append(names, e.Name)
-			}
-		}
-		return nil
+		found, err := realmNames(ctx, c, of)
+		names = slices.DeleteFunc(found, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+		return err
 	})
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// realmNames returns names of the newest definition.
+func realmNames(ctx context.Context, c *client.Client, of func(*realm.Realm) []string) ([]string, error) {
+	found, err := c.Admin().GetRealm(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	r, err := realm.Parse("", found.Document)
+	if err != nil {
+		return nil, err
+	}
+	return of(r), nil
 }

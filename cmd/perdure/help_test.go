@@ -42,7 +42,7 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 	for _, v := range []any{
 		complaint{}, progress{}, lineRange{}, deletion{}, holding{}, pubResult{}, messageView{}, demoReport{}, demoDurable{},
 		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
-		planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
+		clustersView{}, clusterDone{}, planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
 		statefile.Manifest{}, statefile.Summary{}, statefile.StoreSummary{}, statefile.DurableSummary{}, statefile.Difference{}, statefile.Totals{},
 		stateVerified{}, stateDiff{}, exportedView{},
 	} {

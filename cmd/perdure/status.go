@@ -50,6 +50,7 @@ type clusterStatusView struct {
 	Leader     string              `json:"leader"`
 	Epoch      uint64              `json:"epoch"`
 	Term       uint64              `json:"term"`
+	Suspended  bool                `json:"suspended"`
 	Services   []serviceStatusView `json:"services"`
 	Stores     []storeStatusView   `json:"stores"`
 	Warnings   []string            `json:"warnings,omitempty"`
@@ -155,7 +156,7 @@ func viewOf(s *client.Status) statusView {
 	}
 	for _, x := range s.Clusters {
 		c := clusterStatusView{
-			Name: x.Name, Durability: x.Durability, Leader: x.Leader, Epoch: x.Epoch, Term: x.Term,
+			Name: x.Name, Durability: x.Durability, Leader: x.Leader, Epoch: x.Epoch, Term: x.Term, Suspended: x.Suspended,
 			Services: []serviceStatusView{}, Stores: []storeStatusView{}, Warnings: x.Warnings,
 		}
 		for _, y := range x.Services {
@@ -212,7 +213,11 @@ func printCluster(w io.Writer, c clusterStatusView, down bool) {
 	case down:
 		leader += " (down)" // the others have not elected another yet, or cannot
 	}
-	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d\n", cell(c.Name), c.Durability, leader, c.Term, c.Epoch)
+	suspended := ""
+	if c.Suspended {
+		suspended = ", suspended"
+	}
+	fmt.Fprintf(w, "\ncluster %s, %s, %s, term %d, epoch %d%s\n", cell(c.Name), c.Durability, leader, c.Term, c.Epoch, suspended)
 	for _, warning := range c.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}

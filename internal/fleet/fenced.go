@@ -17,6 +17,12 @@ func (e *FencedError) Error() string {
 	return strings.ReplaceAll(e.Server+" is up and takes no part: "+strings.Join(e.Why, "; "), " cluster: ", " ")
 }
 
+// saysSuspended reports whether a line of a server says that a cluster is suspended.
+// It stays so until an operator resumes it, and nobody may wait for that.
+func saysSuspended(line string) bool {
+	return strings.HasPrefix(line, "cluster ") && strings.Contains(line, " is suspended; ")
+}
+
 // fencedOnly reports whether nothing but fencing is the matter.
 func fencedOnly(problems []string) bool {
 	for _, p := range problems {

@@ -214,7 +214,7 @@ func (n *Node) obituary() error {
 }
 
 // AskReady asks the operators' listener at address once, and returns what keeps
-// the server from being ready, a line each.
+// the server from being ready, a line each. Suspended clusters do not count.
 func AskReady(ctx context.Context, address string) (ok bool, problems []string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -228,12 +228,16 @@ func AskReady(ctx context.Context, address string) (ok bool, problems []string) 
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	suspended := false
 	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line != "" {
+		switch line = strings.TrimSpace(line); {
+		case saysSuspended(line):
+			suspended = true
+		case line != "":
 			problems = append(problems, line)
 		}
 	}
-	return resp.StatusCode == http.StatusOK, problems
+	return resp.StatusCode == http.StatusOK || suspended && len(problems) == 0, problems
 }
 
 // LastLine returns the end of a file that is worth quoting.

@@ -63,7 +63,7 @@ func clusterDefinition(c *realm.Cluster) *statepb.CatalogDefinedCluster {
 // times returns the fields of a tuning in the order of the page, which never
 // changes; later ones are appended.
 func times(t *realm.Tuning) []*time.Duration {
-	return []*time.Duration{&t.Tick, &t.Heartbeat, &t.ElectionTimeout, &t.ClientHeartbeat, &t.ClientTimeout, &t.SyncInterval}
+	return []*time.Duration{&t.Tick, &t.Heartbeat, &t.ElectionTimeout, &t.ClientHeartbeat, &t.ClientTimeout, &t.SyncInterval, &t.SuspendGrace}
 }
 
 // definition returns the realm of a page. It may be anything: Validate it.

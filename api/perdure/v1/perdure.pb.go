@@ -40,6 +40,7 @@ const (
 	Reason_REASON_MATCHER_MISMATCH Reason = 7 // differs from the durable's
 	Reason_REASON_KIND_MISMATCH    Reason = 8 // the durable is of another kind
 	Reason_REASON_NO_TEMPLATE      Reason = 9 // the endpoint has no template of that kind
+	Reason_REASON_NO_SUCH_CLUSTER  Reason = 10
 	// Publishing.
 	Reason_REASON_MESSAGE_TOO_LARGE Reason = 20
 	Reason_REASON_BATCH_TOO_LARGE   Reason = 21
@@ -65,6 +66,7 @@ const (
 	Reason_REASON_OUTCOME_UNKNOWN    Reason = 65 // leadership was lost meanwhile
 	Reason_REASON_CLIENT_TIMEOUT     Reason = 66 // the client was silent too long
 	Reason_REASON_CORRUPT            Reason = 67 // local data failed a check
+	Reason_REASON_SUSPENDED          Reason = 68 // the cluster is suspended, until an operator resumes it
 	// The realm.
 	Reason_REASON_REALM_INVALID     Reason = 80 // problems lists what is wrong
 	Reason_REASON_REVISION_CONFLICT Reason = 81 // somebody else applied meanwhile
@@ -85,6 +87,7 @@ var (
 		7:  "REASON_MATCHER_MISMATCH",
 		8:  "REASON_KIND_MISMATCH",
 		9:  "REASON_NO_TEMPLATE",
+		10: "REASON_NO_SUCH_CLUSTER",
 		20: "REASON_MESSAGE_TOO_LARGE",
 		21: "REASON_BATCH_TOO_LARGE",
 		22: "REASON_BATCH_CORRUPT",
@@ -107,6 +110,7 @@ var (
 		65: "REASON_OUTCOME_UNKNOWN",
 		66: "REASON_CLIENT_TIMEOUT",
 		67: "REASON_CORRUPT",
+		68: "REASON_SUSPENDED",
 		80: "REASON_REALM_INVALID",
 		81: "REASON_REVISION_CONFLICT",
 		82: "REASON_REALM_FORMING",
@@ -123,6 +127,7 @@ var (
 		"REASON_MATCHER_MISMATCH":   7,
 		"REASON_KIND_MISMATCH":      8,
 		"REASON_NO_TEMPLATE":        9,
+		"REASON_NO_SUCH_CLUSTER":    10,
 		"REASON_MESSAGE_TOO_LARGE":  20,
 		"REASON_BATCH_TOO_LARGE":    21,
 		"REASON_BATCH_CORRUPT":      22,
@@ -145,6 +150,7 @@ var (
 		"REASON_OUTCOME_UNKNOWN":    65,
 		"REASON_CLIENT_TIMEOUT":     66,
 		"REASON_CORRUPT":            67,
+		"REASON_SUSPENDED":          68,
 		"REASON_REALM_INVALID":      80,
 		"REASON_REVISION_CONFLICT":  81,
 		"REASON_REALM_FORMING":      82,
@@ -2269,6 +2275,174 @@ func (x *ApplyRealmResponse) GetWarnings() []*Problem {
 	return nil
 }
 
+type SuspendClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendClusterRequest) Reset() {
+	*x = SuspendClusterRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendClusterRequest) ProtoMessage() {}
+
+func (x *SuspendClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendClusterRequest.ProtoReflect.Descriptor instead.
+func (*SuspendClusterRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SuspendClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+type SuspendClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Recalled      uint64                 `protobuf:"varint,1,opt,name=recalled,proto3" json:"recalled,omitempty"` // messages taken back from subscribers, uncounted
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SuspendClusterResponse) Reset() {
+	*x = SuspendClusterResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SuspendClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SuspendClusterResponse) ProtoMessage() {}
+
+func (x *SuspendClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SuspendClusterResponse.ProtoReflect.Descriptor instead.
+func (*SuspendClusterResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SuspendClusterResponse) GetRecalled() uint64 {
+	if x != nil {
+		return x.Recalled
+	}
+	return 0
+}
+
+type ResumeClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeClusterRequest) Reset() {
+	*x = ResumeClusterRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeClusterRequest) ProtoMessage() {}
+
+func (x *ResumeClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeClusterRequest.ProtoReflect.Descriptor instead.
+func (*ResumeClusterRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResumeClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+type ResumeClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeClusterResponse) Reset() {
+	*x = ResumeClusterResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeClusterResponse) ProtoMessage() {}
+
+func (x *ResumeClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeClusterResponse.ProtoReflect.Descriptor instead.
+func (*ResumeClusterResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{29}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProcessOnly   bool                   `protobuf:"varint,1,opt,name=process_only,json=processOnly,proto3" json:"process_only,omitempty"` // leave the clusters out: cheap to ask often
@@ -2278,7 +2452,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[26]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2290,7 +2464,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[26]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2303,7 +2477,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{26}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StatusRequest) GetProcessOnly() bool {
@@ -2329,7 +2503,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[27]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +2515,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[27]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +2528,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{27}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatusResponse) GetRealm() string {
@@ -2429,7 +2603,7 @@ type ProcessStatus struct {
 
 func (x *ProcessStatus) Reset() {
 	*x = ProcessStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2615,7 @@ func (x *ProcessStatus) String() string {
 func (*ProcessStatus) ProtoMessage() {}
 
 func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[28]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2628,7 @@ func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessStatus.ProtoReflect.Descriptor instead.
 func (*ProcessStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{28}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProcessStatus) GetIncarnation() uint64 {
@@ -2522,7 +2696,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2534,7 +2708,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[29]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2547,7 +2721,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{29}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ServerStatus) GetId() uint64 {
@@ -2617,13 +2791,14 @@ type ClusterStatus struct {
 	Services      []*ServiceStatus       `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
 	Stores        []*StoreStatus         `protobuf:"bytes,8,rep,name=stores,proto3" json:"stores,omitempty"` // from the answering server's own replica
 	Warnings      []string               `protobuf:"bytes,9,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Suspended     bool                   `protobuf:"varint,10,opt,name=suspended,proto3" json:"suspended,omitempty"` // as the answering server's own replica knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2810,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2823,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClusterStatus) GetId() uint64 {
@@ -2714,6 +2889,13 @@ func (x *ClusterStatus) GetWarnings() []string {
 	return nil
 }
 
+func (x *ClusterStatus) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
 type ServiceStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2731,7 +2913,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2925,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2938,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -2836,7 +3018,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3030,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3043,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StoreStatus) GetName() string {
@@ -2920,7 +3102,7 @@ type DurableStatus struct {
 
 func (x *DurableStatus) Reset() {
 	*x = DurableStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2932,7 +3114,7 @@ func (x *DurableStatus) String() string {
 func (*DurableStatus) ProtoMessage() {}
 
 func (x *DurableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2945,7 +3127,7 @@ func (x *DurableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DurableStatus.ProtoReflect.Descriptor instead.
 func (*DurableStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{33}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DurableStatus) GetName() string {
@@ -3171,7 +3353,14 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x12ApplyRealmResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12,\n" +
 	"\achanges\x18\x02 \x03(\v2\x12.perdure.v1.ChangeR\achanges\x12/\n" +
-	"\bwarnings\x18\x03 \x03(\v2\x13.perdure.v1.ProblemR\bwarnings\"2\n" +
+	"\bwarnings\x18\x03 \x03(\v2\x13.perdure.v1.ProblemR\bwarnings\"1\n" +
+	"\x15SuspendClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\"4\n" +
+	"\x16SuspendClusterResponse\x12\x1a\n" +
+	"\brecalled\x18\x01 \x01(\x04R\brecalled\"0\n" +
+	"\x14ResumeClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\"\x17\n" +
+	"\x15ResumeClusterResponse\"2\n" +
 	"\rStatusRequest\x12!\n" +
 	"\fprocess_only\x18\x01 \x01(\bR\vprocessOnly\"\xaf\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
@@ -3201,7 +3390,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x03ops\x18\x05 \x01(\tR\x03ops\x12\x0e\n" +
 	"\x02up\x18\x06 \x01(\bR\x02up\x12\x12\n" +
 	"\x04core\x18\a \x01(\bR\x04core\x12\x16\n" +
-	"\x06region\x18\b \x01(\tR\x06region\"\xb1\x02\n" +
+	"\x06region\x18\b \x01(\tR\x06region\"\xcf\x02\n" +
 	"\rClusterStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x126\n" +
@@ -3213,7 +3402,9 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x125\n" +
 	"\bservices\x18\a \x03(\v2\x19.perdure.v1.ServiceStatusR\bservices\x12/\n" +
 	"\x06stores\x18\b \x03(\v2\x17.perdure.v1.StoreStatusR\x06stores\x12\x1a\n" +
-	"\bwarnings\x18\t \x03(\tR\bwarnings\"\xfa\x01\n" +
+	"\bwarnings\x18\t \x03(\tR\bwarnings\x12\x1c\n" +
+	"\tsuspended\x18\n" +
+	" \x01(\bR\tsuspended\"\xfa\x01\n" +
 	"\rServiceStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x14\n" +
@@ -3240,7 +3431,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\apending\x18\x03 \x01(\x04R\apending\x12\x18\n" +
 	"\aunacked\x18\x04 \x01(\x04R\aunacked\x12 \n" +
 	"\vsubscribers\x18\x05 \x01(\x04R\vsubscribers\x12\x18\n" +
-	"\amatcher\x18\x06 \x01(\tR\amatcher*\xb0\a\n" +
+	"\amatcher\x18\x06 \x01(\tR\amatcher*\xe2\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x01\x12\x1b\n" +
@@ -3251,7 +3442,9 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x16REASON_INVALID_MATCHER\x10\x06\x12\x1b\n" +
 	"\x17REASON_MATCHER_MISMATCH\x10\a\x12\x18\n" +
 	"\x14REASON_KIND_MISMATCH\x10\b\x12\x16\n" +
-	"\x12REASON_NO_TEMPLATE\x10\t\x12\x1c\n" +
+	"\x12REASON_NO_TEMPLATE\x10\t\x12\x1a\n" +
+	"\x16REASON_NO_SUCH_CLUSTER\x10\n" +
+	"\x12\x1c\n" +
 	"\x18REASON_MESSAGE_TOO_LARGE\x10\x14\x12\x1a\n" +
 	"\x16REASON_BATCH_TOO_LARGE\x10\x15\x12\x18\n" +
 	"\x14REASON_BATCH_CORRUPT\x10\x16\x12\x15\n" +
@@ -3273,7 +3466,8 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x0fREASON_STOPPING\x10@\x12\x1a\n" +
 	"\x16REASON_OUTCOME_UNKNOWN\x10A\x12\x19\n" +
 	"\x15REASON_CLIENT_TIMEOUT\x10B\x12\x12\n" +
-	"\x0eREASON_CORRUPT\x10C\x12\x18\n" +
+	"\x0eREASON_CORRUPT\x10C\x12\x14\n" +
+	"\x10REASON_SUSPENDED\x10D\x12\x18\n" +
 	"\x14REASON_REALM_INVALID\x10P\x12\x1c\n" +
 	"\x18REASON_REVISION_CONFLICT\x10Q\x12\x18\n" +
 	"\x14REASON_REALM_FORMING\x10R\x12\x13\n" +
@@ -3291,12 +3485,14 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\bMessages\x12B\n" +
 	"\aResolve\x12\x1a.perdure.v1.ResolveRequest\x1a\x1b.perdure.v1.ResolveResponse\x12F\n" +
 	"\aPublish\x12\x1a.perdure.v1.PublishRequest\x1a\x1b.perdure.v1.PublishResponse(\x010\x01\x12L\n" +
-	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\xa6\x02\n" +
+	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\xd5\x03\n" +
 	"\x05Admin\x12E\n" +
 	"\bGetRealm\x12\x1b.perdure.v1.GetRealmRequest\x1a\x1c.perdure.v1.GetRealmResponse\x12H\n" +
 	"\tPlanRealm\x12\x1c.perdure.v1.PlanRealmRequest\x1a\x1d.perdure.v1.PlanRealmResponse\x12K\n" +
 	"\n" +
-	"ApplyRealm\x12\x1d.perdure.v1.ApplyRealmRequest\x1a\x1e.perdure.v1.ApplyRealmResponse\x12?\n" +
+	"ApplyRealm\x12\x1d.perdure.v1.ApplyRealmRequest\x1a\x1e.perdure.v1.ApplyRealmResponse\x12W\n" +
+	"\x0eSuspendCluster\x12!.perdure.v1.SuspendClusterRequest\x1a\".perdure.v1.SuspendClusterResponse\x12T\n" +
+	"\rResumeCluster\x12 .perdure.v1.ResumeClusterRequest\x1a!.perdure.v1.ResumeClusterResponse\x12?\n" +
 	"\x06Status\x12\x19.perdure.v1.StatusRequest\x1a\x1a.perdure.v1.StatusResponseB5Z3github.com/perdure/perdure/api/perdure/v1;perdurepbb\x06proto3"
 
 var (
@@ -3312,45 +3508,49 @@ func file_api_perdure_v1_perdure_proto_rawDescGZIP() []byte {
 }
 
 var file_api_perdure_v1_perdure_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_api_perdure_v1_perdure_proto_goTypes = []any{
-	(Reason)(0),                // 0: perdure.v1.Reason
-	(Durability)(0),            // 1: perdure.v1.Durability
-	(Kind)(0),                  // 2: perdure.v1.Kind
-	(*Error)(nil),              // 3: perdure.v1.Error
-	(*Problem)(nil),            // 4: perdure.v1.Problem
-	(*Leader)(nil),             // 5: perdure.v1.Leader
-	(*ResolveRequest)(nil),     // 6: perdure.v1.ResolveRequest
-	(*ResolveResponse)(nil),    // 7: perdure.v1.ResolveResponse
-	(*PublishRequest)(nil),     // 8: perdure.v1.PublishRequest
-	(*PublishOpen)(nil),        // 9: perdure.v1.PublishOpen
-	(*PublishResponse)(nil),    // 10: perdure.v1.PublishResponse
-	(*PublishOpened)(nil),      // 11: perdure.v1.PublishOpened
-	(*PublishOutcome)(nil),     // 12: perdure.v1.PublishOutcome
-	(*SubscribeRequest)(nil),   // 13: perdure.v1.SubscribeRequest
-	(*SubscribeOpen)(nil),      // 14: perdure.v1.SubscribeOpen
-	(*Settle)(nil),             // 15: perdure.v1.Settle
-	(*Nack)(nil),               // 16: perdure.v1.Nack
-	(*Credit)(nil),             // 17: perdure.v1.Credit
-	(*SubscribeResponse)(nil),  // 18: perdure.v1.SubscribeResponse
-	(*SubscribeOpened)(nil),    // 19: perdure.v1.SubscribeOpened
-	(*Delivery)(nil),           // 20: perdure.v1.Delivery
-	(*Settled)(nil),            // 21: perdure.v1.Settled
-	(*GetRealmRequest)(nil),    // 22: perdure.v1.GetRealmRequest
-	(*GetRealmResponse)(nil),   // 23: perdure.v1.GetRealmResponse
-	(*PlanRealmRequest)(nil),   // 24: perdure.v1.PlanRealmRequest
-	(*PlanRealmResponse)(nil),  // 25: perdure.v1.PlanRealmResponse
-	(*Change)(nil),             // 26: perdure.v1.Change
-	(*ApplyRealmRequest)(nil),  // 27: perdure.v1.ApplyRealmRequest
-	(*ApplyRealmResponse)(nil), // 28: perdure.v1.ApplyRealmResponse
-	(*StatusRequest)(nil),      // 29: perdure.v1.StatusRequest
-	(*StatusResponse)(nil),     // 30: perdure.v1.StatusResponse
-	(*ProcessStatus)(nil),      // 31: perdure.v1.ProcessStatus
-	(*ServerStatus)(nil),       // 32: perdure.v1.ServerStatus
-	(*ClusterStatus)(nil),      // 33: perdure.v1.ClusterStatus
-	(*ServiceStatus)(nil),      // 34: perdure.v1.ServiceStatus
-	(*StoreStatus)(nil),        // 35: perdure.v1.StoreStatus
-	(*DurableStatus)(nil),      // 36: perdure.v1.DurableStatus
+	(Reason)(0),                    // 0: perdure.v1.Reason
+	(Durability)(0),                // 1: perdure.v1.Durability
+	(Kind)(0),                      // 2: perdure.v1.Kind
+	(*Error)(nil),                  // 3: perdure.v1.Error
+	(*Problem)(nil),                // 4: perdure.v1.Problem
+	(*Leader)(nil),                 // 5: perdure.v1.Leader
+	(*ResolveRequest)(nil),         // 6: perdure.v1.ResolveRequest
+	(*ResolveResponse)(nil),        // 7: perdure.v1.ResolveResponse
+	(*PublishRequest)(nil),         // 8: perdure.v1.PublishRequest
+	(*PublishOpen)(nil),            // 9: perdure.v1.PublishOpen
+	(*PublishResponse)(nil),        // 10: perdure.v1.PublishResponse
+	(*PublishOpened)(nil),          // 11: perdure.v1.PublishOpened
+	(*PublishOutcome)(nil),         // 12: perdure.v1.PublishOutcome
+	(*SubscribeRequest)(nil),       // 13: perdure.v1.SubscribeRequest
+	(*SubscribeOpen)(nil),          // 14: perdure.v1.SubscribeOpen
+	(*Settle)(nil),                 // 15: perdure.v1.Settle
+	(*Nack)(nil),                   // 16: perdure.v1.Nack
+	(*Credit)(nil),                 // 17: perdure.v1.Credit
+	(*SubscribeResponse)(nil),      // 18: perdure.v1.SubscribeResponse
+	(*SubscribeOpened)(nil),        // 19: perdure.v1.SubscribeOpened
+	(*Delivery)(nil),               // 20: perdure.v1.Delivery
+	(*Settled)(nil),                // 21: perdure.v1.Settled
+	(*GetRealmRequest)(nil),        // 22: perdure.v1.GetRealmRequest
+	(*GetRealmResponse)(nil),       // 23: perdure.v1.GetRealmResponse
+	(*PlanRealmRequest)(nil),       // 24: perdure.v1.PlanRealmRequest
+	(*PlanRealmResponse)(nil),      // 25: perdure.v1.PlanRealmResponse
+	(*Change)(nil),                 // 26: perdure.v1.Change
+	(*ApplyRealmRequest)(nil),      // 27: perdure.v1.ApplyRealmRequest
+	(*ApplyRealmResponse)(nil),     // 28: perdure.v1.ApplyRealmResponse
+	(*SuspendClusterRequest)(nil),  // 29: perdure.v1.SuspendClusterRequest
+	(*SuspendClusterResponse)(nil), // 30: perdure.v1.SuspendClusterResponse
+	(*ResumeClusterRequest)(nil),   // 31: perdure.v1.ResumeClusterRequest
+	(*ResumeClusterResponse)(nil),  // 32: perdure.v1.ResumeClusterResponse
+	(*StatusRequest)(nil),          // 33: perdure.v1.StatusRequest
+	(*StatusResponse)(nil),         // 34: perdure.v1.StatusResponse
+	(*ProcessStatus)(nil),          // 35: perdure.v1.ProcessStatus
+	(*ServerStatus)(nil),           // 36: perdure.v1.ServerStatus
+	(*ClusterStatus)(nil),          // 37: perdure.v1.ClusterStatus
+	(*ServiceStatus)(nil),          // 38: perdure.v1.ServiceStatus
+	(*StoreStatus)(nil),            // 39: perdure.v1.StoreStatus
+	(*DurableStatus)(nil),          // 40: perdure.v1.DurableStatus
 }
 var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	0,  // 0: perdure.v1.Error.reason:type_name -> perdure.v1.Reason
@@ -3379,29 +3579,33 @@ var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	4,  // 23: perdure.v1.PlanRealmResponse.warnings:type_name -> perdure.v1.Problem
 	26, // 24: perdure.v1.ApplyRealmResponse.changes:type_name -> perdure.v1.Change
 	4,  // 25: perdure.v1.ApplyRealmResponse.warnings:type_name -> perdure.v1.Problem
-	32, // 26: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
-	33, // 27: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
-	31, // 28: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
+	36, // 26: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
+	37, // 27: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
+	35, // 28: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
 	1,  // 29: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
-	34, // 30: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
-	35, // 31: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
-	36, // 32: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
+	38, // 30: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
+	39, // 31: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
+	40, // 32: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
 	6,  // 33: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
 	8,  // 34: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
 	13, // 35: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
 	22, // 36: perdure.v1.Admin.GetRealm:input_type -> perdure.v1.GetRealmRequest
 	24, // 37: perdure.v1.Admin.PlanRealm:input_type -> perdure.v1.PlanRealmRequest
 	27, // 38: perdure.v1.Admin.ApplyRealm:input_type -> perdure.v1.ApplyRealmRequest
-	29, // 39: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
-	7,  // 40: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
-	10, // 41: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
-	18, // 42: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
-	23, // 43: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
-	25, // 44: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
-	28, // 45: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
-	30, // 46: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
-	40, // [40:47] is the sub-list for method output_type
-	33, // [33:40] is the sub-list for method input_type
+	29, // 39: perdure.v1.Admin.SuspendCluster:input_type -> perdure.v1.SuspendClusterRequest
+	31, // 40: perdure.v1.Admin.ResumeCluster:input_type -> perdure.v1.ResumeClusterRequest
+	33, // 41: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
+	7,  // 42: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
+	10, // 43: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
+	18, // 44: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
+	23, // 45: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
+	25, // 46: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
+	28, // 47: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
+	30, // 48: perdure.v1.Admin.SuspendCluster:output_type -> perdure.v1.SuspendClusterResponse
+	32, // 49: perdure.v1.Admin.ResumeCluster:output_type -> perdure.v1.ResumeClusterResponse
+	34, // 50: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
+	42, // [42:51] is the sub-list for method output_type
+	33, // [33:42] is the sub-list for method input_type
 	33, // [33:33] is the sub-list for extension type_name
 	33, // [33:33] is the sub-list for extension extendee
 	0,  // [0:33] is the sub-list for field type_name
@@ -3418,7 +3622,7 @@ func file_api_perdure_v1_perdure_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_perdure_v1_perdure_proto_rawDesc), len(file_api_perdure_v1_perdure_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

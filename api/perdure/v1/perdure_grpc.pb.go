@@ -205,22 +205,29 @@ var Messages_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Admin_GetRealm_FullMethodName   = "/perdure.v1.Admin/GetRealm"
-	Admin_PlanRealm_FullMethodName  = "/perdure.v1.Admin/PlanRealm"
-	Admin_ApplyRealm_FullMethodName = "/perdure.v1.Admin/ApplyRealm"
-	Admin_Status_FullMethodName     = "/perdure.v1.Admin/Status"
+	Admin_GetRealm_FullMethodName       = "/perdure.v1.Admin/GetRealm"
+	Admin_PlanRealm_FullMethodName      = "/perdure.v1.Admin/PlanRealm"
+	Admin_ApplyRealm_FullMethodName     = "/perdure.v1.Admin/ApplyRealm"
+	Admin_SuspendCluster_FullMethodName = "/perdure.v1.Admin/SuspendCluster"
+	Admin_ResumeCluster_FullMethodName  = "/perdure.v1.Admin/ResumeCluster"
+	Admin_Status_FullMethodName         = "/perdure.v1.Admin/Status"
 )
 
 // AdminClient is the client API for Admin service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Admin is the control plane. Any server answers; changes go to the realm
-// group's leader, which others name in their hint.
+// Admin is the control plane. Any server answers; changes of the realm go to the
+// realm group's leader, which others name in their hint.
 type AdminClient interface {
 	GetRealm(ctx context.Context, in *GetRealmRequest, opts ...grpc.CallOption) (*GetRealmResponse, error)
 	PlanRealm(ctx context.Context, in *PlanRealmRequest, opts ...grpc.CallOption) (*PlanRealmResponse, error)
 	ApplyRealm(ctx context.Context, in *ApplyRealmRequest, opts ...grpc.CallOption) (*ApplyRealmResponse, error)
+	// SuspendCluster and ResumeCluster are carried out by the cluster's leader,
+	// which others name in their hint. Both may be repeated. SuspendCluster answers
+	// when everything that was delivered is settled or taken back.
+	SuspendCluster(ctx context.Context, in *SuspendClusterRequest, opts ...grpc.CallOption) (*SuspendClusterResponse, error)
+	ResumeCluster(ctx context.Context, in *ResumeClusterRequest, opts ...grpc.CallOption) (*ResumeClusterResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -263,6 +270,26 @@ func (c *adminClient) ApplyRealm(ctx context.Context, in *ApplyRealmRequest, opt
 	return out, nil
 }
 
+func (c *adminClient) SuspendCluster(ctx context.Context, in *SuspendClusterRequest, opts ...grpc.CallOption) (*SuspendClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SuspendClusterResponse)
+	err := c.cc.Invoke(ctx, Admin_SuspendCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ResumeCluster(ctx context.Context, in *ResumeClusterRequest, opts ...grpc.CallOption) (*ResumeClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeClusterResponse)
+	err := c.cc.Invoke(ctx, Admin_ResumeCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -277,12 +304,17 @@ func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
 //
-// Admin is the control plane. Any server answers; changes go to the realm
-// group's leader, which others name in their hint.
+// Admin is the control plane. Any server answers; changes of the realm go to the
+// realm group's leader, which others name in their hint.
 type AdminServer interface {
 	GetRealm(context.Context, *GetRealmRequest) (*GetRealmResponse, error)
 	PlanRealm(context.Context, *PlanRealmRequest) (*PlanRealmResponse, error)
 	ApplyRealm(context.Context, *ApplyRealmRequest) (*ApplyRealmResponse, error)
+	// SuspendCluster and ResumeCluster are carried out by the cluster's leader,
+	// which others name in their hint. Both may be repeated. SuspendCluster answers
+	// when everything that was delivered is settled or taken back.
+	SuspendCluster(context.Context, *SuspendClusterRequest) (*SuspendClusterResponse, error)
+	ResumeCluster(context.Context, *ResumeClusterRequest) (*ResumeClusterResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedAdminServer()
@@ -303,6 +335,12 @@ func (UnimplementedAdminServer) PlanRealm(context.Context, *PlanRealmRequest) (*
 }
 func (UnimplementedAdminServer) ApplyRealm(context.Context, *ApplyRealmRequest) (*ApplyRealmResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ApplyRealm not implemented")
+}
+func (UnimplementedAdminServer) SuspendCluster(context.Context, *SuspendClusterRequest) (*SuspendClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SuspendCluster not implemented")
+}
+func (UnimplementedAdminServer) ResumeCluster(context.Context, *ResumeClusterRequest) (*ResumeClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeCluster not implemented")
 }
 func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -382,6 +420,42 @@ func _Admin_ApplyRealm_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_SuspendCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SuspendClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).SuspendCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_SuspendCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).SuspendCluster(ctx, req.(*SuspendClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ResumeCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ResumeCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ResumeCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ResumeCluster(ctx, req.(*ResumeClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -418,6 +492,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ApplyRealm",
 			Handler:    _Admin_ApplyRealm_Handler,
+		},
+		{
+			MethodName: "SuspendCluster",
+			Handler:    _Admin_SuspendCluster_Handler,
+		},
+		{
+			MethodName: "ResumeCluster",
+			Handler:    _Admin_ResumeCluster_Handler,
 		},
 		{
 			MethodName: "Status",

@@ -389,7 +389,7 @@ type CatalogDefinedCluster struct {
 	Name          string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Durability    uint32                   `protobuf:"varint,2,opt,name=durability,proto3" json:"durability,omitempty"` // memory 1, async 2, sync 3
 	Profile       uint32                   `protobuf:"varint,3,opt,name=profile,proto3" json:"profile,omitempty"`       // default 1, fast 2
-	Times         []int64                  `protobuf:"varint,4,rep,packed,name=times,proto3" json:"times,omitempty"`    // ns: tick, heartbeat, election timeout, client heartbeat, client timeout, sync interval
+	Times         []int64                  `protobuf:"varint,4,rep,packed,name=times,proto3" json:"times,omitempty"`    // ns: tick, heartbeat, election timeout, client heartbeat, client timeout, sync interval, suspend grace
 	Services      []*CatalogDefinedService `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"`
 	Stores        []*CatalogDefinedStore   `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
 	unknownFields protoimpl.UnknownFields
