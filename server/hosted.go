@@ -241,7 +241,11 @@ func proposeAll[R any](ctx context.Context, g *cluster.Group[R], commands [][]by
 		select {
 		case outcomes[i] = <-done:
 		case <-ctx.Done():
-			outcomes[i].err = fmt.Errorf("%w: %w", cluster.ErrUnknownOutcome, context.Cause(ctx))
+			select {
+			case outcomes[i] = <-done: // it is known all the same
+			default:
+				outcomes[i].err = fmt.Errorf("%w: %w", cluster.ErrUnknownOutcome, context.Cause(ctx))
+			}
 		}
 	}
 	return outcomes
