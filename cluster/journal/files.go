@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/bytedance/gopkg/lang/dirtmake"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -95,7 +96,7 @@ func (j *Journal) Read(p Position) (Record, error) {
 	if p.Length > MaxData {
 		return Record{}, fmt.Errorf("%w: position %v", ErrTooLarge, p)
 	}
-	b := make([]byte, recordHeader+int(p.Length))
+	b := dirtmake.Bytes(recordHeader+int(p.Length), recordHeader+int(p.Length)) // not cleared: all of it is read into
 	nonce, err := j.readAt(b, p)
 	if err != nil {
 		return Record{}, err

@@ -42,8 +42,9 @@ const (
 	maxSnapshot  = 1 << 20
 	maxChunk     = 1 << 20
 	maxFailure   = 4 << 10
-	// readStep is how much is allocated on the word of a header alone.
-	readStep = 1 << 20
+	// readStep is how much is allocated on the word of a header alone: an entry with
+	// a message of 1 MiB comes without a copy.
+	readStep = 2 << 20
 )
 
 // maxPayload bounds each type's payload.
