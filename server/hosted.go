@@ -288,6 +288,7 @@ var resultReasons = map[store.Code]perdurepb.Reason{
 	store.DurableLimit:     perdurepb.Reason_REASON_STORE_FULL,
 	store.Detached:         perdurepb.Reason_REASON_FORCE_CLOSED,
 	store.Suspended:        perdurepb.Reason_REASON_SUSPENDED,
+	store.Loading:          perdurepb.Reason_REASON_SUSPENDED,
 }
 
 func durabilityProto(d realm.Durability) perdurepb.Durability {

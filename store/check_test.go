@@ -18,6 +18,17 @@ func (m *Machine) check() error {
 			return fmt.Errorf("store %q: %w", s.spec.name, err)
 		}
 	}
+	if g := m.loads.staged; g != nil {
+		for _, s := range g.state.stores {
+			if err := s.index.check(); err != nil {
+				return fmt.Errorf("staged store %q: %w", s.spec.name, err)
+			}
+			s.index.each(func(b *batch) { entryLives[b.entry]++ })
+		}
+		if err := g.state.checkSessions(); err != nil {
+			return fmt.Errorf("staged: %w", err)
+		}
+	}
 	if err := m.entries.check(entryLives); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	statepb "github.com/perdure/perdure/api/state/v1"
 	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // Kinds of commands: the first byte. They are in the log for ever.
@@ -16,6 +17,7 @@ const (
 	kindSettle    = 2 // durable u64, then first u64, last u64 for each range
 	kindRelease   = 3 // durable u64, counted u8, then ranges
 	kindWatermark = 4 // durable u64, id u64
+	kindLoadPart  = 5 // load u64, number u64, section u8, records u32, content of a block
 
 	// From here on protobuf of api/state/v1.
 	kindOpenSession   = 16
@@ -29,6 +31,9 @@ const (
 	kindTick          = 24
 	kindSuspend       = 25
 	kindResume        = 26
+	kindLoadBegin     = 27
+	kindLoadCommit    = 28
+	kindLoadAbort     = 29
 )
 
 // Lengths of what comes before batch and ranges. All numbers of the fixed
@@ -38,12 +43,13 @@ const (
 	settleHeader  = 1 + 8
 	releaseHeader = 1 + 8 + 1
 	watermarkLen  = 1 + 8 + 8
+	partHeader    = 1 + 8 + 8 + 1 + 4
 	rangeLen      = 16
 )
 
 // known reports whether this version can apply commands of a kind.
 func known(kind byte) bool {
-	return kind >= kindPublish && kind <= kindWatermark || kind >= kindOpenSession && kind <= kindResume
+	return kind >= kindPublish && kind <= kindLoadPart || kind >= kindOpenSession && kind <= kindLoadAbort
 }
 
 // Range is the ids from First to Last, both included.
@@ -161,6 +167,31 @@ func AppendSuspend(dst []byte, grace int64) []byte {
 // AppendResume appends a Resume.
 func AppendResume(dst []byte) []byte { return appendProto(dst, kindResume, &statepb.Resume{}) }
 
+// AppendLoadBegin appends a LoadBegin. The result's Last is the number of the part
+// that is wanted next: 0, but where the same load goes on.
+func AppendLoadBegin(dst []byte, c *statepb.LoadBegin) []byte {
+	return appendProto(dst, kindLoadBegin, c)
+}
+
+// AppendLoadPart appends a LoadPart: the content of a block of a saved state. The
+// blocks behind the manifest are parts 0, 1 and so on. A part may come twice.
+func AppendLoadPart(dst []byte, load, number uint64, b *statefile.Block) []byte {
+	dst = binary.LittleEndian.AppendUint64(append(dst, kindLoadPart), load)
+	dst = binary.LittleEndian.AppendUint64(dst, number)
+	dst = binary.LittleEndian.AppendUint32(append(dst, byte(b.Section)), b.Count)
+	return append(dst, b.Content...)
+}
+
+// AppendLoadCommit appends a LoadCommit of a load of so many parts.
+func AppendLoadCommit(dst []byte, load, parts uint64) []byte {
+	return appendProto(dst, kindLoadCommit, &statepb.LoadCommit{Load: load, Parts: parts})
+}
+
+// AppendLoadAbort appends a LoadAbort.
+func AppendLoadAbort(dst []byte, load uint64) []byte {
+	return appendProto(dst, kindLoadAbort, &statepb.LoadAbort{Load: load})
+}
+
 func appendProto(dst []byte, kind byte, m proto.Message) []byte {
 	dst = append(dst, kind)
 	out, err := proto.MarshalOptions{}.MarshalAppend(dst, m)
@@ -211,6 +242,8 @@ func Command(c []byte) string {
 		return fmt.Sprintf("release durable=%d counted=%d ranges=%d", le.Uint64(c[1:]), c[9], (len(c)-releaseHeader)/rangeLen)
 	case c[0] == kindWatermark && len(c) == watermarkLen:
 		return fmt.Sprintf("watermark durable=%d id=%v", le.Uint64(c[1:]), message.ID(le.Uint64(c[9:])))
+	case c[0] == kindLoadPart && len(c) >= partHeader:
+		return fmt.Sprintf("load part load=%016x number=%d section=%v bytes=%d", le.Uint64(c[1:]), le.Uint64(c[9:]), statefile.Section(c[17]), len(c)-partHeader)
 	case c[0] >= kindOpenSession && known(c[0]):
 		if m := newRare(c[0]); proto.Unmarshal(c[1:], m) == nil {
 			return fmt.Sprintf("%s %v", m.ProtoReflect().Descriptor().Name(), m)
@@ -242,6 +275,12 @@ func newRare(kind byte) proto.Message {
 		return new(statepb.Suspend)
 	case kindResume:
 		return new(statepb.Resume)
+	case kindLoadBegin:
+		return new(statepb.LoadBegin)
+	case kindLoadCommit:
+		return new(statepb.LoadCommit)
+	case kindLoadAbort:
+		return new(statepb.LoadAbort)
 	default:
 		return new(statepb.Tick)
 	}

@@ -34,6 +34,9 @@
 //	5  durable  page     counts of ended deliveries (package durable)
 //	6  store    page     up to 128 batches of the index
 //	7  0        session  a publisher session
+//	8  0        0        the load that is under way, and the last one that ended
+//
+// Of what is being loaded, kinds are 64 more.
 //
 // # Suspended
 //
@@ -42,6 +45,17 @@
 // a definition that deletes anything. Nothing expires, since R stands still. What
 // ends something is applied as ever: settlements, releases, detaching. So is what
 // keeps: a batch that was stored before is recognised, ticks keep sessions.
+//
+// # Saved and loaded
+//
+// [Machine.Save] writes the state as package statefile has it, which is without
+// log positions and ids of the realm; [Machine.Summary] says what it would write,
+// the state hash included. A file comes back by commands, so that every replica
+// gets it: [AppendLoadBegin], [AppendLoadPart] for each block, [AppendLoadCommit].
+// In between it is a machine within the machine, in pages like all else, and what
+// is loaded there is as safe as a message; but nobody sees it. The commit compares
+// the hash, and then all of the load takes the place of its stores, or none. The
+// machine is suspended from begin to end.
 //
 // # What a batch costs
 //

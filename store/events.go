@@ -7,6 +7,7 @@ type events struct {
 	touched  []*durableState
 	attached []*durableState
 	removed  []uint64
+	replaced bool
 	out      []uint64
 }
 
@@ -66,4 +67,12 @@ func (m *Machine) Removed() []uint64 {
 	out := append(m.events.out[:0], m.events.removed...)
 	m.events.removed, m.events.out = m.events.removed[:0], out
 	return out
+}
+
+// Replaced reports whether, since the last call, a saved state took the place of
+// stores: whoever dispatches begins anew.
+func (m *Machine) Replaced() bool {
+	replaced := m.events.replaced
+	m.events.replaced = false
+	return replaced
 }

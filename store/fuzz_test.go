@@ -17,6 +17,7 @@ func newDefinition() *statepb.Store {
 func FuzzApply(f *testing.F) {
 	batch := plainBatch(f, 1, 3)
 	for _, commands := range [][][]byte{
+		fuzzLoad(f),
 		{AppendPublish(nil, 1, 1, 1, 1, batch), AppendSettle(nil, 10, []Range{{1, 2}})},
 		{AppendPublish(nil, 1, 0, 0, 0, newBatch(f, 1, "a", "b")), AppendRelease(nil, 11, []Range{{1, 9}}, true), AppendWatermark(nil, 11, 7)},
 		{AppendOpenSession(nil, 1, 0), AppendCloseSession(nil, 1), AppendTick(nil, []uint64{1}), AppendChecksum(nil, 3, 4)},
@@ -67,6 +68,25 @@ func FuzzApply(f *testing.F) {
 			t.Fatal("the saved pages are not the state")
 		}
 	})
+}
+
+// fuzzLoad returns the commands of a load that the machines of FuzzApply accept.
+func fuzzLoad(f *testing.F) [][]byte {
+	l := newLoader(f, 1, &statepb.Store{Id: 1, Name: "flights", Durables: []*statepb.Durable{
+		standard(10, "audit"), {Id: 11, Name: "work", Kind: 2, Matcher: `{"k":"a"}`}}})
+	l.want(OK, AppendResume(nil))
+	session := l.want(OK, AppendOpenSession(nil, 1, 0)).Session
+	l.want(OK, AppendPublish(nil, 1, session, 1, 1, newBatch(f, 1, "a", "b")))
+	l.want(OK, AppendRelease(nil, 11, []Range{{1, 9}}, true))
+	file, manifest := l.save()
+	_, list := parts(f, file, 100)
+	c := begin(1, manifest, 1)
+	c.Replace = true
+	commands := [][]byte{AppendSuspend(nil, 0), AppendLoadBegin(nil, c)}
+	for i := range list {
+		commands = append(commands, AppendLoadPart(nil, 1, uint64(i), &list[i]))
+	}
+	return append(commands, AppendLoadCommit(nil, 1, uint64(len(list))), AppendLoadAbort(nil, 1), AppendResume(nil))
 }
 
 // tooMuch keeps the fuzzer from batches whose check would take long: the check

@@ -76,12 +76,15 @@ func (x *index) load(number uint64, value []byte) error {
 func (m *Machine) Loaded(applied uint64) error {
 	m.applied = applied
 	var lives []uint64
-	for _, s := range m.stores {
-		if s.spec.name == "" {
-			return fmt.Errorf("%w: store %d has pages but is not there", ErrState, s.id)
+	if err := m.loaded(&lives, true); err != nil {
+		return err
+	}
+	if g := m.loads.staged; g != nil {
+		if g.load == 0 {
+			return fmt.Errorf("%w: there are pages of a load that is not there", ErrState)
 		}
-		if err := s.index.loaded(s, &lives); err != nil {
-			return err
+		if err := g.state.loaded(&lives, false); err != nil {
+			return fmt.Errorf("load %016x: %w", g.load, err)
 		}
 	}
 	slices.Sort(lives)
@@ -91,14 +94,52 @@ func (m *Machine) Loaded(applied uint64) error {
 	if n := len(lives); n > 0 && lives[n-1] > applied {
 		return fmt.Errorf("%w: the index knows entry %d, only %d are applied", ErrState, lives[n-1], applied)
 	}
+	return nil
+}
+
+// loaded ends loading but for entries, which it adds to lives. whole is false for
+// what of a saved state has come so far.
+func (m *Machine) loaded(lives *[]uint64, whole bool) error {
+	for _, s := range m.stores {
+		if s.spec.name == "" {
+			return fmt.Errorf("%w: store %d has pages but is not there", ErrState, s.id)
+		}
+		if err := s.index.loaded(s, lives); err != nil {
+			return err
+		}
+	}
 	if err := m.loadedDurables(); err != nil {
 		return err
 	}
-	return m.loadedSessions()
+	if err := m.loadedSessions(); err != nil || !whole {
+		return err
+	}
+	if err := m.agrees(); err != nil {
+		return fmt.Errorf("%w: %w", ErrState, err)
+	}
+	return nil
 }
 
-// loadedDurables links the durables, and checks that what is pending in them is
+// agrees says whether what is pending in the durables is what they count, and
 // what the indexes hold.
+func (m *Machine) agrees() error {
+	for _, d := range m.durables {
+		if d.matched < d.acked || d.matched-d.acked != d.pending.Len() {
+			return fmt.Errorf("durable %q wanted %d messages, %d were settled, %v", d.name, d.matched, d.acked, &d.pending)
+		}
+	}
+	for _, s := range m.stores {
+		var pairs, live uint64
+		m.each(s, func(d *durableState) { pairs += d.pending.Len() })
+		s.index.each(func(b *batch) { live += b.live })
+		if pairs != live {
+			return fmt.Errorf("store %q: %d messages are pending, the index knows %d", s.spec.name, pairs, live)
+		}
+	}
+	return nil
+}
+
+// loadedDurables links the durables.
 func (m *Machine) loadedDurables() error {
 	loaded := m.durables
 	m.durables = nil
@@ -110,18 +151,10 @@ func (m *Machine) loadedDurables() error {
 		if err := d.pending.Loaded(); err != nil {
 			return fmt.Errorf("%w: durable %q: %w", ErrState, d.name, err)
 		}
-		if d.matched != d.acked+d.pending.Len() || d.pending.Last() > d.store.last() {
-			return fmt.Errorf("%w: durable %q wanted %d messages, %d were settled, %v", ErrState, d.name, d.matched, d.acked, &d.pending)
+		if d.pending.Last() > d.store.last() {
+			return fmt.Errorf("%w: durable %q: %v, the last id is %v", ErrState, d.name, &d.pending, d.store.last())
 		}
 		m.link(d)
-	}
-	for _, s := range m.stores {
-		var pairs, live uint64
-		m.each(s, func(d *durableState) { pairs += d.pending.Len() })
-		s.index.each(func(b *batch) { live += b.live })
-		if pairs != live {
-			return fmt.Errorf("%w: store %q: %d messages are pending, the index knows %d", ErrState, s.spec.name, pairs, live)
-		}
 	}
 	return nil
 }

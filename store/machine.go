@@ -34,6 +34,7 @@ type Machine struct {
 	gone         [][durable.KeyLen]byte // keys of pages whose owner is gone
 	buf          []byte                 // for pages on their way out
 
+	loads   loads
 	events  events
 	scratch scratch
 	checked checkpoint
@@ -145,6 +146,8 @@ func (m *Machine) apply(c []byte, index uint64, offset uint32) (Result, error) {
 		return m.applyRelease(c), nil
 	case kindWatermark:
 		return m.applyWatermark(c), nil
+	case kindLoadPart:
+		return m.loadPart(c, index, offset), nil
 	}
 	return m.applyRare(c)
 }

@@ -17,6 +17,10 @@ const (
 	pageCounts  = 5
 	pageIndex   = 6
 	pageSession = 7
+	pageLoad    = 8
+
+	// pageStaged is added to the kinds of the pages of what is being loaded.
+	pageStaged = 64
 )
 
 // Sources of pages that belong to the machine as a whole.
@@ -86,6 +90,12 @@ func (m *Machine) sources(visit func(kind byte, owner uint64, t *durable.Tracker
 		visit(pageIndex, s.id, &s.index.track, &s.index)
 	}
 	visit(pageSession, 0, &m.sessions.track, &m.sessions)
+	visit(pageLoad, 0, &m.loads.track, &m.loads)
+	if g := m.loads.staged; g != nil {
+		g.state.sources(func(kind byte, owner uint64, t *durable.Tracker, s durable.Source) {
+			visit(kind|pageStaged, owner, t, s)
+		})
+	}
 }
 
 // Changed yields key and value of the pages that changed since it was last
@@ -124,6 +134,9 @@ func (m *Machine) Hash() uint64 {
 // or of an index: an owner may be deleted and come again between checkpoints.
 func (m *Machine) has(key []byte) bool {
 	kind, owner, page, _ := durable.ParseKey(key)
+	if kind&pageStaged != 0 {
+		return m.loads.has(kind, owner, page)
+	}
 	var mark *durable.Mark
 	switch d, s := m.byID[owner], m.store(owner); {
 	case kind == pagePending && d != nil:
@@ -172,6 +185,8 @@ func (m *Machine) LoadPage(key, value []byte) error {
 	}
 	var err error
 	switch kind {
+	case pageLoad:
+		err = m.loads.decode(value)
 	case pageMeta:
 		err = m.loadMeta(value)
 	case pageStore:
@@ -187,7 +202,14 @@ func (m *Machine) LoadPage(key, value []byte) error {
 	case pageSession:
 		err = m.loadSession(page, value)
 	default:
-		err = fmt.Errorf("kind %d is not known", kind)
+		if kind&pageStaged == 0 {
+			err = fmt.Errorf("kind %d is not known", kind)
+			break
+		}
+		if m.loads.staged == nil {
+			m.loads.staged = newStaging()
+		}
+		return m.loads.staged.state.LoadPage(append([]byte{kind &^ pageStaged}, key[1:]...), value)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: page %d of kind %d, owner %d: %w", ErrState, page, kind, owner, err)

@@ -40,6 +40,12 @@ func (m *Machine) applyRare(c []byte) (Result, error) {
 		return m.suspend(cmd), nil
 	case *statepb.Resume:
 		return m.resume(), nil
+	case *statepb.LoadBegin:
+		return m.loadBegin(cmd), nil
+	case *statepb.LoadCommit:
+		return m.loadCommit(cmd), nil
+	case *statepb.LoadAbort:
+		return m.loadAbort(cmd.Load), nil
 	case *statepb.Tick:
 		for _, id := range cmd.Keep {
 			if x := m.sessions.byID[id]; x != nil {

@@ -68,6 +68,19 @@ const (
 	// Suspended means that the cluster is suspended. Of a Publish it closed the
 	// attempt; nothing else changed.
 	Suspended
+	// NotSuspended means that the cluster must be suspended for this.
+	NotSuspended
+	// Loading means that a saved state is being loaded, another one if this is
+	// about a load.
+	Loading
+	// NoSuchLoad means that no load of this name is under way.
+	NoSuchLoad
+	// NotEmpty means that a store holds something, or did once, and is not to be
+	// replaced.
+	NotEmpty
+	// LoadRefused means that what was loaded does not fit itself or the
+	// definition. It was forgotten, and nothing changed.
+	LoadRefused
 )
 
 var codeNames = [...]string{
@@ -75,6 +88,7 @@ var codeNames = [...]string{
 	"sequence reused", "receipt forgotten", "aborted", "session unknown", "epoch changed",
 	"kind mismatch", "matcher mismatch", "invalid matcher", "invalid name", "durable limit",
 	"static durable", "detached", "stale", "name taken", "diverged", "suspended",
+	"not suspended", "loading", "no such load", "not empty", "load refused",
 }
 
 // String returns the code in words.
@@ -97,8 +111,8 @@ type Result struct {
 	First   message.ID // Publish: id of the first message
 	Attempt uint32     // Publish, OpenSession: current attempt of the session
 	Session uint64     // Publish, OpenSession
-	// Last is the last accepted sequence of the session for Publish, and the
-	// hash for Checksum.
+	// Last is the last accepted sequence of the session for Publish, the hash for
+	// Checksum, and for the commands of a load the part that is wanted next.
 	Last    uint64
 	Durable uint64 // of commands about one
 	Attach  uint64 // Attach: the number of the attachment

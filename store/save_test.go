@@ -131,3 +131,32 @@ func TestSaveNeedsBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestSavedLeaderIsGone: what the leader may have handed out counts, in the file,
+// as it does where another leads.
+func TestSavedLeaderIsGone(t *testing.T) {
+	r := newRig(t)
+	r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 5)))
+	hash := func() string {
+		s, err := r.m.Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.StateHash
+	}
+	before := hash()
+	r.want(OK, AppendWatermark(nil, 10, 3))
+	handing := hash()
+	if handing == before || !r.durable(10).d.marks.Empty() {
+		t.Error("what may have been delivered makes no difference, or is counted early")
+	}
+	r.term++
+	r.entry()
+	if after := hash(); after != handing {
+		t.Error("another leader makes a difference")
+	}
+	if _, possible := r.durable(10).Counts(3); possible != 1 {
+		t.Errorf("message 3 may have been delivered %d times", possible)
+	}
+}

@@ -1,6 +1,10 @@
 package store
 
-import statepb "github.com/perdure/perdure/api/state/v1"
+import (
+	"fmt"
+
+	statepb "github.com/perdure/perdure/api/state/v1"
+)
 
 // maxGrace bounds the grace of a Suspend, in milliseconds: an hour.
 const maxGrace = 3600_000
@@ -21,6 +25,9 @@ func (m *Machine) suspend(c *statepb.Suspend) Result {
 
 // resume applies a Resume.
 func (m *Machine) resume() Result {
+	if g := m.loads.staged; g != nil {
+		return Result{Code: Loading, Detail: fmt.Sprintf("load %016x is not complete: go on with it, or abort it", g.load)}
+	}
 	m.suspended = false
 	return Result{}
 }

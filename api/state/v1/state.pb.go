@@ -803,6 +803,242 @@ func (*Resume) Descriptor() ([]byte, []int) {
 	return file_api_state_v1_state_proto_rawDescGZIP(), []int{12}
 }
 
+// LoadBegin begins to load a saved state. What comes of it is part of the state,
+// but nobody sees it before it is complete.
+type LoadBegin struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Load          uint64                 `protobuf:"fixed64,1,opt,name=load,proto3" json:"load,omitempty"`                                 // random: names this load
+	StateHash     string                 `protobuf:"bytes,2,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"`        // what the state must hash to
+	LastSession   uint64                 `protobuf:"varint,3,opt,name=last_session,json=lastSession,proto3" json:"last_session,omitempty"` // from the manifest
+	Time          int64                  `protobuf:"varint,4,opt,name=time,proto3" json:"time,omitempty"`                                  // the same: cluster time, nanoseconds since 1970
+	Replace       bool                   `protobuf:"varint,5,opt,name=replace,proto3" json:"replace,omitempty"`                            // also stores that are not empty
+	Stores        []*LoadTarget          `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`                               // every store of the file, in its order
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadBegin) Reset() {
+	*x = LoadBegin{}
+	mi := &file_api_state_v1_state_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadBegin) ProtoMessage() {}
+
+func (x *LoadBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadBegin.ProtoReflect.Descriptor instead.
+func (*LoadBegin) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LoadBegin) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *LoadBegin) GetStateHash() string {
+	if x != nil {
+		return x.StateHash
+	}
+	return ""
+}
+
+func (x *LoadBegin) GetLastSession() uint64 {
+	if x != nil {
+		return x.LastSession
+	}
+	return 0
+}
+
+func (x *LoadBegin) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+func (x *LoadBegin) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+func (x *LoadBegin) GetStores() []*LoadTarget {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+type LoadTarget struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`    // in the file
+	Store         uint64                 `protobuf:"varint,2,opt,name=store,proto3" json:"store,omitempty"` // that takes its place
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadTarget) Reset() {
+	*x = LoadTarget{}
+	mi := &file_api_state_v1_state_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadTarget) ProtoMessage() {}
+
+func (x *LoadTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadTarget.ProtoReflect.Descriptor instead.
+func (*LoadTarget) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LoadTarget) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LoadTarget) GetStore() uint64 {
+	if x != nil {
+		return x.Store
+	}
+	return 0
+}
+
+// LoadCommit ends a load: its stores become what was loaded, if that is all.
+type LoadCommit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Load          uint64                 `protobuf:"fixed64,1,opt,name=load,proto3" json:"load,omitempty"`
+	Parts         uint64                 `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"` // how many there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadCommit) Reset() {
+	*x = LoadCommit{}
+	mi := &file_api_state_v1_state_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadCommit) ProtoMessage() {}
+
+func (x *LoadCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadCommit.ProtoReflect.Descriptor instead.
+func (*LoadCommit) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LoadCommit) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *LoadCommit) GetParts() uint64 {
+	if x != nil {
+		return x.Parts
+	}
+	return 0
+}
+
+// LoadAbort forgets what was loaded.
+type LoadAbort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Load          uint64                 `protobuf:"fixed64,1,opt,name=load,proto3" json:"load,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadAbort) Reset() {
+	*x = LoadAbort{}
+	mi := &file_api_state_v1_state_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadAbort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadAbort) ProtoMessage() {}
+
+func (x *LoadAbort) ProtoReflect() protoreflect.Message {
+	mi := &file_api_state_v1_state_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadAbort.ProtoReflect.Descriptor instead.
+func (*LoadAbort) Descriptor() ([]byte, []int) {
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LoadAbort) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
 // Tick moves time on where nothing else does, and keeps sessions alive.
 type Tick struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -813,7 +1049,7 @@ type Tick struct {
 
 func (x *Tick) Reset() {
 	*x = Tick{}
-	mi := &file_api_state_v1_state_proto_msgTypes[13]
+	mi := &file_api_state_v1_state_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +1061,7 @@ func (x *Tick) String() string {
 func (*Tick) ProtoMessage() {}
 
 func (x *Tick) ProtoReflect() protoreflect.Message {
-	mi := &file_api_state_v1_state_proto_msgTypes[13]
+	mi := &file_api_state_v1_state_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +1074,7 @@ func (x *Tick) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tick.ProtoReflect.Descriptor instead.
 func (*Tick) Descriptor() ([]byte, []int) {
-	return file_api_state_v1_state_proto_rawDescGZIP(), []int{13}
+	return file_api_state_v1_state_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Tick) GetKeep() []uint64 {
@@ -903,7 +1139,25 @@ const file_api_state_v1_state_proto_rawDesc = "" +
 	"\x04hash\x18\x02 \x01(\x04R\x04hash\"$\n" +
 	"\aSuspend\x12\x19\n" +
 	"\bgrace_ms\x18\x01 \x01(\x04R\agraceMs\"\b\n" +
-	"\x06Resume\"\x1a\n" +
+	"\x06Resume\"\xc5\x01\n" +
+	"\tLoadBegin\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\x06R\x04load\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\x02 \x01(\tR\tstateHash\x12!\n" +
+	"\flast_session\x18\x03 \x01(\x04R\vlastSession\x12\x12\n" +
+	"\x04time\x18\x04 \x01(\x03R\x04time\x12\x18\n" +
+	"\areplace\x18\x05 \x01(\bR\areplace\x124\n" +
+	"\x06stores\x18\x06 \x03(\v2\x1c.perdure.state.v1.LoadTargetR\x06stores\"6\n" +
+	"\n" +
+	"LoadTarget\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05store\x18\x02 \x01(\x04R\x05store\"6\n" +
+	"\n" +
+	"LoadCommit\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\x06R\x04load\x12\x14\n" +
+	"\x05parts\x18\x02 \x01(\x04R\x05parts\"\x1f\n" +
+	"\tLoadAbort\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\x06R\x04load\"\x1a\n" +
 	"\x04Tick\x12\x12\n" +
 	"\x04keep\x18\x01 \x03(\x04R\x04keepB1Z/github.com/perdure/perdure/api/state/v1;statepbb\x06proto3"
 
@@ -919,7 +1173,7 @@ func file_api_state_v1_state_proto_rawDescGZIP() []byte {
 	return file_api_state_v1_state_proto_rawDescData
 }
 
-var file_api_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_api_state_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_api_state_v1_state_proto_goTypes = []any{
 	(*OpenSession)(nil),   // 0: perdure.state.v1.OpenSession
 	(*CloseSession)(nil),  // 1: perdure.state.v1.CloseSession
@@ -934,17 +1188,22 @@ var file_api_state_v1_state_proto_goTypes = []any{
 	(*Checksum)(nil),      // 10: perdure.state.v1.Checksum
 	(*Suspend)(nil),       // 11: perdure.state.v1.Suspend
 	(*Resume)(nil),        // 12: perdure.state.v1.Resume
-	(*Tick)(nil),          // 13: perdure.state.v1.Tick
+	(*LoadBegin)(nil),     // 13: perdure.state.v1.LoadBegin
+	(*LoadTarget)(nil),    // 14: perdure.state.v1.LoadTarget
+	(*LoadCommit)(nil),    // 15: perdure.state.v1.LoadCommit
+	(*LoadAbort)(nil),     // 16: perdure.state.v1.LoadAbort
+	(*Tick)(nil),          // 17: perdure.state.v1.Tick
 }
 var file_api_state_v1_state_proto_depIdxs = []int32{
-	7, // 0: perdure.state.v1.Deploy.stores:type_name -> perdure.state.v1.Store
-	8, // 1: perdure.state.v1.Store.durables:type_name -> perdure.state.v1.Durable
-	9, // 2: perdure.state.v1.Store.templates:type_name -> perdure.state.v1.Template
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	7,  // 0: perdure.state.v1.Deploy.stores:type_name -> perdure.state.v1.Store
+	8,  // 1: perdure.state.v1.Store.durables:type_name -> perdure.state.v1.Durable
+	9,  // 2: perdure.state.v1.Store.templates:type_name -> perdure.state.v1.Template
+	14, // 3: perdure.state.v1.LoadBegin.stores:type_name -> perdure.state.v1.LoadTarget
+	4,  // [4:4] is the sub-list for method output_type
+	4,  // [4:4] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_api_state_v1_state_proto_init() }
@@ -958,7 +1217,7 @@ func file_api_state_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_state_v1_state_proto_rawDesc), len(file_api_state_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

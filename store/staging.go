@@ -1,0 +1,392 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/durable"
+	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store/statefile"
+)
+
+// loads is what the machine knows of saved states that are loaded into it.
+type loads struct {
+	done   uint64   // the load that was committed last; 0 is none
+	staged *staging // under way; nil is none
+
+	mark  durable.Mark
+	track durable.Tracker
+}
+
+// staging is a saved state that is being loaded. Its parts come as commands, and
+// each leaves the state as a whole: a load goes on under another leader and after
+// a restart. What it holds is a machine of its own, whose stores and durables have
+// their positions in the file, from 1 on, as ids, and whose batches are where the
+// commands are in the log. Nobody sees it before it is complete.
+type staging struct {
+	load    uint64
+	next    uint64 // part
+	replace bool
+	hash    string
+	targets []target
+	state   *Machine
+}
+
+// target is a store of the file, and the store that becomes it.
+type target struct {
+	name  string
+	store uint64
+}
+
+func newStaging() *staging { return &staging{state: New()} }
+
+// AppendPage implements [durable.Source].
+func (l *loads) AppendPage(dst []byte, _ uint64) ([]byte, *durable.Mark) {
+	g := l.staged
+	switch {
+	case l.done == 0 && g == nil:
+		return dst, nil
+	case g == nil:
+		return putInts(dst, l.done), &l.mark
+	}
+	dst = putText(putInts(dst, l.done, g.load, g.next, flags(g.replace)), g.hash)
+	dst = putInts(dst, uint64(len(g.targets)))
+	for _, t := range g.targets {
+		dst = putInts(putText(dst, t.name), t.store)
+	}
+	return dst, &l.mark
+}
+
+func (l *loads) decode(b []byte) error {
+	d := decoder{b: b}
+	l.done = d.uint64()
+	l.track.Loaded(&l.mark, 0)
+	if len(d.b) == 0 {
+		return d.end()
+	}
+	if l.staged == nil {
+		l.staged = newStaging()
+	}
+	g := l.staged
+	g.load, g.next, g.replace, g.hash = d.uint64(), d.uint64(), d.int(1) == 1, d.text()
+	for n := d.uint64(); n > 0 && !d.failed; n-- {
+		g.targets = append(g.targets, target{name: d.text(), store: d.uint64()})
+	}
+	return d.end()
+}
+
+// has reports whether there is a staged page with a key.
+func (l *loads) has(kind byte, owner, page uint64) (found bool) {
+	if l.staged == nil {
+		return false
+	}
+	l.staged.state.sources(func(k byte, o uint64, _ *durable.Tracker, s durable.Source) {
+		if k|pageStaged == kind && o == owner {
+			_, mark := s.AppendPage(nil, page)
+			found = found || mark != nil
+		}
+	})
+	return found
+}
+
+// touchLoads notes that the page of loads changes.
+func (m *Machine) touchLoads() { m.loads.track.Touch(&m.loads.mark, 0) }
+
+// Load returns the load that is under way and the part that is wanted next; 0, 0
+// if there is none.
+func (m *Machine) Load() (load, next uint64) {
+	if g := m.loads.staged; g != nil {
+		return g.load, g.next
+	}
+	return 0, 0
+}
+
+func noLoad(load uint64) Result {
+	return Result{Code: NoSuchLoad, Detail: fmt.Sprintf("load %016x is not under way", load)}
+}
+
+// loadBegin applies a LoadBegin.
+func (m *Machine) loadBegin(c *statepb.LoadBegin) Result {
+	switch g := m.loads.staged; {
+	case c.Load == 0 || len(c.Stores) == 0 || c.Time < 0:
+		return invalid("a load needs a name, a time and stores")
+	case c.Load == m.loads.done:
+		return Result{Duplicate: true}
+	case g != nil && g.load != c.Load:
+		return Result{Code: Loading, Last: g.next, Detail: fmt.Sprintf("load %016x is under way: go on with it, or abort it", g.load)}
+	case g != nil:
+		return Result{Last: g.next, Duplicate: true}
+	case !m.suspended:
+		return Result{Code: NotSuspended, Detail: "states are loaded while the cluster is suspended"}
+	}
+	g := newStaging()
+	g.load, g.replace, g.hash = c.Load, c.Replace, c.StateHash
+	for i, t := range c.Stores {
+		if i > 0 && c.Stores[i-1].Name >= t.Name {
+			return invalid(fmt.Sprintf("store %q after %q", t.Name, c.Stores[i-1].Name))
+		}
+		for _, other := range g.targets {
+			if other.store == t.Store {
+				return invalid(fmt.Sprintf("stores %q and %q become the same", other.name, t.Name))
+			}
+		}
+		g.targets = append(g.targets, target{name: t.Name, store: t.Store})
+		if _, r := m.target(g, i); r.Code != OK {
+			return r
+		}
+	}
+	g.state.time, g.state.session = c.Time, c.LastSession
+	g.state.sessions.most, g.state.sessions.idle = m.sessions.most, m.sessions.idle
+	g.state.running = m.sessions.idle // no session has been idle for longer
+	g.state.touchMeta()
+	m.loads.staged = g
+	m.touchLoads()
+	return Result{}
+}
+
+// target returns the store that becomes that at a position of the file.
+func (m *Machine) target(g *staging, at int) (*storeState, Result) {
+	t := g.targets[at]
+	s := m.store(t.store)
+	switch {
+	case s == nil:
+		return nil, Result{Code: NoSuchStore, Detail: fmt.Sprintf("store %d, which %q is to become, does not exist", t.store, t.name)}
+	case !g.replace && (s.last() != 0 || s.dynamic > 0):
+		return nil, Result{Code: NotEmpty, Detail: fmt.Sprintf("store %q has given ids up to %v and has %d dynamic durables", s.spec.name, s.last(), s.dynamic)}
+	}
+	return s, Result{}
+}
+
+// loadAbort applies a LoadAbort.
+func (m *Machine) loadAbort(load uint64) Result {
+	if g := m.loads.staged; g == nil || g.load != load {
+		return noLoad(load)
+	}
+	m.unstage(true)
+	return Result{}
+}
+
+// unstage forgets what was loaded. Without entries, its batches stay needed: they
+// are in other hands.
+func (m *Machine) unstage(entries bool) {
+	g := m.loads.staged
+	g.state.keys(func(kind byte, owner, page uint64) { m.forgetPage(kind|pageStaged, owner)(page) })
+	if entries {
+		for _, s := range g.state.stores {
+			s.index.each(func(b *batch) { m.entries.drop(b.entry, m.applied) })
+		}
+	}
+	m.touchLoads()
+	if m.loads.staged = nil; m.loads.done == 0 {
+		m.loads.track.Drop(&m.loads.mark, 0)
+	}
+}
+
+// keys yields the key of every page that m has or that may be saved of it.
+func (m *Machine) keys(yield func(kind byte, owner, page uint64)) {
+	m.sources(func(kind byte, owner uint64, t *durable.Tracker, _ durable.Source) {
+		t.Keys(func(page uint64) { yield(kind, owner, page) })
+	})
+	yield(pageMeta, 0, 0)
+	for _, s := range m.stores {
+		yield(pageStore, 0, s.id)
+		for _, p := range s.index.pages {
+			yield(pageIndex, s.id, p.number)
+		}
+	}
+	for _, d := range m.durables {
+		yield(pageDurable, 0, d.id)
+		d.pending.Pages(func(page uint64) { yield(pagePending, d.id, page) })
+		d.counts.Pages(func(page uint64) { yield(pageCounts, d.id, page) })
+	}
+	for x := m.sessions.first; x != nil; x = x.next {
+		yield(pageSession, 0, x.id)
+	}
+}
+
+// loadPart applies a LoadPart.
+func (m *Machine) loadPart(c []byte, index uint64, offset uint32) Result {
+	if len(c) < partHeader {
+		return invalid("part of a load is cut off")
+	}
+	le := binary.LittleEndian
+	load, number := le.Uint64(c[1:]), le.Uint64(c[9:])
+	g := m.loads.staged
+	switch {
+	case g == nil || g.load != load:
+		return noLoad(load)
+	case number < g.next:
+		return Result{Last: g.next, Duplicate: true}
+	case number > g.next:
+		return Result{Code: SequenceGap, Last: g.next, Detail: fmt.Sprintf("part %d follows %d", number, g.next)}
+	}
+	content := c[partHeader:]
+	var records statefile.Records
+	records.Start(statefile.Section(c[17]), le.Uint32(c[18:]), content)
+	for {
+		r, err := records.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if b, ok := r.(*statefile.Batch); ok && err == nil {
+			err = m.stageBatch(b, index, offset+partHeader+uint32(records.Offset())-b.Len)
+		} else if err == nil {
+			err = g.put(r)
+		}
+		if err != nil {
+			m.unstage(true)
+			return Result{Code: LoadRefused, Detail: fmt.Sprintf("part %d: %v", number, err)}
+		}
+	}
+	g.next++
+	m.touchLoads()
+	return Result{Last: g.next}
+}
+
+// stageBatch adds a batch that is at offset in the entry at index. Pending sets
+// came before, so it is known who wants it.
+func (m *Machine) stageBatch(r *statefile.Batch, index uint64, offset uint32) error {
+	state := m.loads.staged.state
+	s := state.store(uint64(r.Store) + 1)
+	if s == nil {
+		return fmt.Errorf("batch of store %d", r.Store)
+	}
+	var after message.ID
+	if n := len(s.index.pages); n > 0 {
+		after = s.index.pages[n-1].last
+	}
+	b := batch{first: r.First, entry: index, stamp: r.Stamp, count: r.Count, offset: offset, bytes: r.Len}
+	p, err := message.OpenBatch(r.Bytes)
+	if err != nil {
+		return fmt.Errorf("batch %v: %w", r.First, err)
+	}
+	if p.Count() != int(r.Count) || r.First <= after || b.last() < r.First || b.last() > s.last() || r.Stamp > state.time || r.Stamp < s.index.stamp() {
+		return fmt.Errorf("batch %v of %d messages does not fit the others", r.First, r.Count)
+	}
+	state.each(s, func(d *durableState) {
+		d.pending.Runs(b.first, b.last(), func(_ message.ID, n uint64) bool {
+			b.live += n
+			return true
+		})
+	})
+	if b.live == 0 {
+		return fmt.Errorf("nobody wants anything of batch %v", r.First)
+	}
+	state.storeTrack.Touch(&s.mark, s.id) // it knows how many batches there are
+	s.index.add(b)
+	messages, size := b.usage()
+	s.messages += messages
+	s.bytes += size
+	m.entries.add(index)
+	return nil
+}
+
+// stamp returns the stamp of the last batch, 0 if there is none.
+func (x *index) stamp() int64 {
+	if len(x.pages) == 0 {
+		return 0
+	}
+	p := x.pages[len(x.pages)-1]
+	x.open(p)
+	return p.batches[len(p.batches)-1].stamp
+}
+
+// put adds a record that is no batch.
+func (g *staging) put(r statefile.Record) error {
+	switch r := r.(type) {
+	case *statefile.Store:
+		n := len(g.state.stores)
+		if n == len(g.targets) || g.targets[n].name != r.Name {
+			return fmt.Errorf("store %q was not announced", r.Name)
+		}
+		s := newStore(uint64(n) + 1)
+		s.spec.name, s.epoch, s.counter = r.Name, r.Epoch, r.Counter
+		g.state.stores = append(g.state.stores, s)
+		g.state.storeTrack.Touch(&s.mark, s.id)
+		return nil
+	case *statefile.Durable:
+		return g.putDurable(r)
+	case *statefile.Pending:
+		return g.putPending(r)
+	case *statefile.Counts:
+		d := g.durable(r.Durable)
+		for _, e := range r.Ended {
+			if d == nil || e.ID <= d.counts.Last() || !d.pending.Contains(e.ID) {
+				return fmt.Errorf("a count of message %v in durable %d, where it is not pending", e.ID, r.Durable)
+			}
+			d.counts.Append(e.ID, e.Times)
+		}
+		return nil
+	case *statefile.Session:
+		return g.putSession(r)
+	}
+	return fmt.Errorf("a record of %v", r.Section())
+}
+
+// durable returns the durable at a position of the file.
+func (g *staging) durable(at uint32) *durableState { return g.state.byID[uint64(at)+1] }
+
+func (g *staging) putDurable(r *statefile.Durable) error {
+	s := g.state.store(uint64(r.Store) + 1)
+	if s == nil || s.names[r.Name] != nil {
+		return fmt.Errorf("durable %q of store %d: it is there twice, or the store is not", r.Name, r.Store)
+	}
+	if err := message.ValidName(r.Name); err != nil {
+		return err
+	}
+	o := durable.Options{Kind: r.Kind, Matcher: r.Matcher, Prefetch: r.Prefetch}
+	options, matcher, err := o.Canonical()
+	if err != nil || options != o {
+		return fmt.Errorf("durable %q: options %+v are not as they would be saved: %w", r.Name, o, err)
+	}
+	d := &durableState{
+		id: uint64(len(g.state.durables)) + 1, store: s, name: r.Name, track: &g.state.durableTrack,
+		options: options, matcher: matcher, dynamic: r.Dynamic, template: r.Template,
+		watermark: r.Watermark, matched: r.Matched, acked: r.Acked, number: r.Attachments,
+		attach: Attachment{Number: r.Attachment[0], Process: r.Attachment[1], Nonce: r.Attachment[2]},
+	}
+	if rest, err := d.marks.Load(bytes.Clone(r.Marks)); err != nil || len(rest) > 0 || d.attach.Number > d.number {
+		return fmt.Errorf("durable %q: its marks or its attachment cannot be: %w", r.Name, err)
+	}
+	g.state.link(d)
+	d.touch()
+	return nil
+}
+
+func (g *staging) putPending(r *statefile.Pending) error {
+	d := g.durable(r.Durable)
+	if d == nil {
+		return fmt.Errorf("a pending set of durable %d", r.Durable)
+	}
+	for _, run := range r.Runs {
+		if last := run.First + message.ID(run.N) - 1; run.First <= d.pending.Last() || last > d.store.last() {
+			return fmt.Errorf("messages %v to %v are pending in durable %q, after %v, and %v is the last", run.First, last, d.name, d.pending.Last(), d.store.last())
+		}
+		d.pending.AddRange(run.First, run.N)
+	}
+	return nil
+}
+
+func (g *staging) putSession(r *statefile.Session) error {
+	m := g.state
+	if m.sessions.byID[r.ID] != nil || r.ID == 0 || r.ID > m.session || m.store(uint64(r.Store)+1) == nil ||
+		r.Idle > m.sessions.idle || len(m.sessions.byID) >= m.sessions.most {
+		return fmt.Errorf("session %d of store %d, idle for %d ns: it cannot be", r.ID, r.Store, r.Idle)
+	}
+	x := &session{id: r.ID, store: uint64(r.Store) + 1, last: r.Last, attempt: r.Attempt, closed: r.Closed}
+	x.outcomes = make([]outcome, len(r.Outcomes))
+	for i, o := range r.Outcomes {
+		at := (r.Last - uint64(len(r.Outcomes)-i)) % maxOutcomes
+		x.outcomes[at] = outcome{first: o.First, count: o.Count, interested: o.Interested, sum: o.Sum}
+	}
+	m.sessions.byID[x.id] = x
+	m.sessions.push(x)
+	m.useSession(x)
+	x.active = m.running - r.Idle
+	m.touchMeta()
+	return nil
+}
