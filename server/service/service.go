@@ -105,6 +105,7 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 		}
 	}
 	s.tell()
+	replaced := s.Machine.Replaced()
 	if !s.led || e.Term != s.term {
 		// Whoever leads next begins from the record, and asks nobody.
 		s.Machine.Touched()
@@ -114,6 +115,9 @@ func (s *Service) Apply(e cluster.Entry, out []store.Result) ([]store.Result, er
 	}
 	if len(e.Commands) > 0 {
 		s.applied(len(e.Commands))
+	}
+	if replaced {
+		s.restart()
 	}
 	s.Machine.Attached() // subscribers attach themselves, after it was applied
 	for _, id := range s.Machine.Touched() {
@@ -186,6 +190,23 @@ func (s *Service) Lead(term uint64, now cluster.Now) {
 // Unlead implements [cluster.Leading]: everybody looks for the new leader.
 func (s *Service) Unlead() {
 	s.led, s.quorum = false, false
+	s.dismiss()
+	s.unleadSuspended()
+	s.issued, s.entries = queue[issued]{}, queue[int]{}
+}
+
+// restart forgets what was known of the deliveries of stores that a saved state has
+// replaced: everybody begins anew. Commands that are on their way are nobody's.
+func (s *Service) restart() {
+	s.dismiss()
+	on := s.issued.all()
+	for i := range on {
+		on[i] = issued{upkeep: on[i].upkeep}
+	}
+}
+
+// dismiss ends what clients have here, and all dispatch.
+func (s *Service) dismiss() {
 	var waiters []waiter
 	for _, is := range s.issued.all() {
 		waiters = append(waiters, is.waiters...)
@@ -206,8 +227,6 @@ func (s *Service) Unlead() {
 	clear(s.subs)
 	clear(s.publishers)
 	s.hot, s.waiting, s.delayed, s.heating = nil, nil, nil, nil
-	s.unleadSuspended()
-	s.issued, s.entries = queue[issued]{}, queue[int]{}
 	s.ackDue, s.ackUnset, s.urgent = 0, false, false
 }
 
