@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -35,7 +36,7 @@ func (p piece) seal() {
 		return
 	}
 	le.PutUint32(p[16:], crc32.Checksum(p[blockHeader:], castagnoli))
-	le.PutUint32(p[20:], crc32.Checksum(p[:20], castagnoli))
+	p.sealHeader()
 }
 
 // join makes a file, whose trailer has the right checksum.
@@ -138,6 +139,61 @@ func TestDamageIsRefused(t *testing.T) {
 			t.Errorf("%v came %d times: %v", c, codes[c], codes)
 		}
 	}
+}
+
+// TestBombsCostLittle: small files that announce much are refused before much is
+// allocated, or as soon as there is more than they announced.
+func TestBombsCostLittle(t *testing.T) {
+	file := cut(save(t, newState(t, rand.New(rand.NewPCG(4, 4)))))
+	le := binary.LittleEndian
+	block := func(section Section, announced int, content []byte) piece {
+		stored := zstdEncoder().EncodeAll(content, nil)
+		p := append(make(piece, blockHeader), stored...)
+		p[0], p[1] = byte(section), storedZstd
+		le.PutUint32(p[4:], 1)
+		le.PutUint32(p[8:], uint32(announced))
+		le.PutUint32(p[12:], uint32(len(stored)))
+		p.seal()
+		return p
+	}
+	nulls := []byte(`{"stores":[null` + strings.Repeat(",null", 6<<20) + `]}`)
+	for name, tc := range map[string]struct {
+		at    int
+		block piece
+		most  uint64
+	}{
+		"a block over the limit":         {2, block(SectionStores, maxBlock+1, make([]byte, maxBlock+1)), 1 << 20},
+		"a block of batches over it":     {2, block(SectionBatches, maxBatchBlock+1, make([]byte, maxBatchBlock+1)), 1 << 20},
+		"more than was announced":        {2, block(SectionStores, 1000, make([]byte, maxBlock)), 1 << 20},
+		"less than was announced":        {2, block(SectionStores, maxBlock, make([]byte, 1000)), 1 << 20},
+		"a manifest of nothing but null": {1, block(SectionManifest, len(nulls), nulls), 2 * maxManifest},
+	} {
+		pieces := slices.Clone(file)
+		pieces[tc.at] = tc.block
+		bad := join(pieces)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _, err := Verify(bytes.NewReader(bad), nil)
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, Altered) || used > tc.most {
+			t.Errorf("%s: %v, %d bytes allocated", name, err, used)
+		}
+	}
+	cutOff := bytes.Join([][]byte{file[0], file[1], block(SectionBatches, maxBatchBlock, nil)[:blockHeader]}, nil)
+	le.PutUint32(cutOff[len(cutOff)-12:], maxBatchBlock-1)
+	piece(cutOff[len(cutOff)-blockHeader:]).sealHeader()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, err := Verify(bytes.NewReader(cutOff), nil)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; !errors.Is(err, Truncated) || used > 4<<20 {
+		t.Errorf("a block that is not there: %v, %d bytes allocated", err, used)
+	}
+}
+
+// sealHeader computes the checksum of a block's header.
+func (p piece) sealHeader() {
+	binary.LittleEndian.PutUint32(p[20:], crc32.Checksum(p[:20], castagnoli))
 }
 
 // TestEveryByteCounts flips one bit of every byte.

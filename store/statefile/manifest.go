@@ -65,15 +65,25 @@ func (s *Summary) Totals() (batches, messages, bytes, pending uint64) {
 
 func (m *Manifest) encode() ([]byte, error) {
 	b, err := json.MarshalIndent(m, "", " ")
-	if err == nil && len(b) > maxManifest {
-		err = fmt.Errorf("statefile: the manifest has %d bytes, at most %d are allowed", len(b), maxManifest)
+	if err == nil && (len(b) > maxManifest || bytes.Count(b, comma) > maxMembers) {
+		err = fmt.Errorf("statefile: the manifest has %d bytes and %d members, at most %d and %d are allowed",
+			len(b), bytes.Count(b, comma), maxManifest, maxMembers)
 	}
 	return b, err
 }
 
+// maxMembers is how many commas a manifest may have: an element of a list takes a
+// few bytes as text, and a hundred times as much once it is read.
+const maxMembers = 1 << 20
+
+var comma = []byte(",")
+
 // decodeManifest refuses members that it does not know: they may change what
 // the others mean.
 func decodeManifest(b []byte) (*Manifest, error) {
+	if n := bytes.Count(b, comma); n > maxMembers {
+		return nil, fmt.Errorf("%d members, at most %d are allowed", n, maxMembers)
+	}
 	m := new(Manifest)
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
