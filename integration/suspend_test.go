@@ -13,8 +13,9 @@ import (
 )
 
 // TestSuspendUnderLoad suspends a cluster while clients work, kills its leader
-// meanwhile, and then all servers: it stays suspended and nothing is stored; when
-// it is resumed everybody goes on by himself, and nothing is lost.
+// meanwhile, and then all servers: it stays suspended and nothing is stored. It is
+// resumed, and its leader killed again: everybody goes on by himself, and nothing is
+// lost.
 func TestSuspendUnderLoad(t *testing.T) {
 	t.Parallel()
 	definition := strings.Replace(harness.Definition(harness.Cluster{Name: "main", Durability: "sync"}),
@@ -23,20 +24,24 @@ func TestSuspendUnderLoad(t *testing.T) {
 	h := harness.NewHistory(t)
 	load(f, h, "main")
 	admin := f.Client().Admin()
-	for range 3 {
-		h.AwaitProgress(30 * time.Second)
+	killedMeanwhile := func(what string, do func(context.Context) error) {
+		t.Helper()
 		leader := f.Leader("main")
-		suspended := make(chan error, 1)
-		go func() {
-			_, err := admin.SuspendCluster(within(t, time.Minute), "main")
-			suspended <- err
-		}()
+		done := make(chan error, 1)
+		go func() { done <- do(within(t, time.Minute)) }()
 		harness.Pause(rand.N(30 * time.Millisecond)) // so that kills meet every state of it
 		leader.Kill()
-		if err := <-suspended; err != nil {
-			t.Fatalf("suspend: %v", err)
+		if err := <-done; err != nil {
+			t.Fatalf("%s: %v", what, err)
 		}
 		leader.Start()
+	}
+	for range *kills / 2 {
+		h.AwaitProgress(30 * time.Second)
+		killedMeanwhile("suspend", func(ctx context.Context) error {
+			_, err := admin.SuspendCluster(ctx, "main")
+			return err
+		})
 		last := suspendedAt(f)
 		if last == 0 {
 			t.Fatal("not suspended after the leader was killed")
@@ -64,9 +69,7 @@ func TestSuspendUnderLoad(t *testing.T) {
 		if now := suspendedAt(f); now != last {
 			t.Errorf("the last id went from %d to %d while the cluster was suspended", last, now)
 		}
-		if err := admin.ResumeCluster(within(t, time.Minute), "main"); err != nil {
-			t.Fatalf("resume: %v", err)
-		}
+		killedMeanwhile("resume", func(ctx context.Context) error { return admin.ResumeCluster(ctx, "main") })
 	}
 	h.AwaitProgress(30 * time.Second)
 	h.Finish()
