@@ -156,6 +156,33 @@ func TestSuspendWhatIsNotThere(t *testing.T) {
 	wantReason(t, err, perdurepb.Reason_REASON_NO_SUCH_CLUSTER)
 }
 
+// A server that hosts no service of a cluster names one that does.
+func TestSuspendElsewhere(t *testing.T) {
+	t.Parallel()
+	nodes := three(t)
+	nodes[0].apply(strings.Replace(testRealm, "server: s1", "server: s3", 1))
+	nodes[2].until("it leads", func() bool { _, err := nodes[2].clusterTarget("main"); return err == nil })
+	for _, n := range nodes[:2] {
+		n.until("it has heard of the cluster, and of the server", func() bool {
+			v := n.realm.view()
+			if v == nil || v.Cluster("main") == nil {
+				return false
+			}
+			srv, _ := v.ServerByID(v.Cluster("main").Services[0].ServerID)
+			return srv.Client != ""
+		})
+		_, err := n.admin.SuspendCluster(n.ctx(), &perdurepb.SuspendClusterRequest{Cluster: "main"})
+		if e := wantReason(t, err, perdurepb.Reason_REASON_NOT_LEADER); e.Leader.GetAddress() != nodes[2].ClientAddr() {
+			t.Errorf("%s names %v", n.config.Name, e.Leader)
+		}
+	}
+	nodes[2].suspend()
+	nodes[2].wantSuspended(true)
+	for _, n := range nodes[:2] {
+		n.until("it is ready: it hosts nothing that is suspended", func() bool { return len(n.unready()) == 0 })
+	}
+}
+
 // Somebody who resumes a cluster while another waits for it to be settled wins.
 func TestResumedMeanwhile(t *testing.T) {
 	t.Parallel()
