@@ -19,7 +19,7 @@ func newState(t testing.TB, rnd *rand.Rand) []Record {
 		s := &Store{Name: fmt.Sprintf("store-%d", i), Epoch: uint16(rnd.IntN(3))}
 		next := message.MakeID(s.Epoch, 1)
 		for n := rnd.IntN(6); n > 0; n-- {
-			b := newBatch(t, rnd)
+			b := newBatch(t, rnd, 200)
 			b.Store, b.First = i, next+message.ID(rnd.IntN(5))
 			next = b.last() + 1
 			batches = append(batches, b)
@@ -59,12 +59,12 @@ func newState(t testing.TB, rnd *rand.Rand) []Record {
 	return all
 }
 
-func newBatch(t testing.TB, rnd *rand.Rand) *Batch {
+func newBatch(t testing.TB, rnd *rand.Rand, most int) *Batch {
 	t.Helper()
 	var b message.Builder
 	n := 1 + rnd.IntN(9)
 	for range n {
-		m := &message.Message{Body: bytes.Repeat([]byte{byte(rnd.Uint32())}, rnd.IntN(2000))}
+		m := &message.Message{Body: bytes.Repeat([]byte{byte(rnd.Uint32())}, rnd.IntN(most))}
 		m.SetString("k", string(rune('a'+rnd.IntN(3))))
 		m.SetInt("n", rnd.Int64())
 		if err := b.Add(m); err != nil {
@@ -143,7 +143,7 @@ func TestLargeStateIsManyBlocks(t *testing.T) {
 	records := []Record{&Store{Name: "s", Counter: message.MaxCounter}}
 	next := message.ID(1)
 	for range 1000 {
-		b := newBatch(t, rnd)
+		b := newBatch(t, rnd, 2000)
 		b.First = next
 		next = b.last() + 1
 		records = append(records, b)
