@@ -113,6 +113,7 @@ type diskFile struct {
 	vfs.File
 	disk *disk
 	name string
+	part [][]byte // of WriteVec, which runs on one goroutine at a time
 }
 
 func (f *diskFile) fail(what string, err error) {
