@@ -47,9 +47,10 @@ type Options struct {
 	// Logger is told what an operator should know. Default: nothing is logged.
 	Logger *slog.Logger
 	// CacheBytes bounds the entry data kept in memory for reading, over all
-	// groups. Default 32 MiB. Mode memory has no cache: the log is in memory.
+	// groups. Default 128 MiB, more than a follower under load is behind: what it is sent
+	// is read from files else. Mode memory has no cache: the log is in memory.
 	CacheBytes int64
-	// MemTableBytes is the size of one Pebble memtable. Default 32 MiB.
+	// MemTableBytes is the size of one Pebble memtable. Default 64 MiB.
 	MemTableBytes uint64
 	// AllowNetworkFS accepts a directory on a network file system, whose syncs
 	// and locks may promise less than they say.
@@ -89,7 +90,7 @@ func (o *Options) setDefaults() {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.CacheBytes == 0 {
-		o.CacheBytes = 64 << 20
+		o.CacheBytes = 128 << 20
 	}
 	if o.MemTableBytes == 0 {
 		o.MemTableBytes = 64 << 20
