@@ -65,6 +65,7 @@ var (
 	ErrStopping         = newSentinel("STOPPING", "the server is stopping")
 	ErrClientTimeout    = newSentinel("CLIENT_TIMEOUT", "the server heard nothing for too long")
 	ErrSuspended        = newSentinel("SUSPENDED", "the cluster is suspended")
+	ErrNotSuspended     = newSentinel("NOT_SUSPENDED", "the cluster is not suspended")
 	ErrCorrupt          = newSentinel("CORRUPT", "data failed a check")
 
 	ErrRealmInvalid     = newSentinel("REALM_INVALID", "the realm definition is invalid")

@@ -74,6 +74,7 @@ var natures = map[perdurepb.Reason]nature{
 	perdurepb.Reason_REASON_CLIENT_TIMEOUT:     {codes.DeadlineExceeded, true},
 	perdurepb.Reason_REASON_CORRUPT:            {codes.DataLoss, true},
 	perdurepb.Reason_REASON_SUSPENDED:          {codes.Unavailable, true},
+	perdurepb.Reason_REASON_NOT_SUSPENDED:      {codes.FailedPrecondition, false},
 	perdurepb.Reason_REASON_REALM_INVALID:      {codes.InvalidArgument, false},
 	perdurepb.Reason_REASON_REVISION_CONFLICT:  {codes.Aborted, false},
 	perdurepb.Reason_REASON_REALM_FORMING:      {codes.Unavailable, true},

@@ -40,6 +40,7 @@ var producers = map[perdurepb.Reason]string{
 	perdurepb.Reason_REASON_NO_TEMPLATE:        "TestMatchersAndKinds",
 	perdurepb.Reason_REASON_NO_SUCH_CLUSTER:    "TestSuspendWhatIsNotThere",
 	perdurepb.Reason_REASON_SUSPENDED:          "TestSuspended",
+	perdurepb.Reason_REASON_NOT_SUSPENDED:      "TestSaveRefused",
 	perdurepb.Reason_REASON_MESSAGE_TOO_LARGE:  "TestRefusedBatches",
 	perdurepb.Reason_REASON_BATCH_TOO_LARGE:    "TestRefusedBatches",
 	perdurepb.Reason_REASON_BATCH_CORRUPT:      "TestRefusedBatches",

@@ -289,6 +289,7 @@ var resultReasons = map[store.Code]perdurepb.Reason{
 	store.Detached:         perdurepb.Reason_REASON_FORCE_CLOSED,
 	store.Suspended:        perdurepb.Reason_REASON_SUSPENDED,
 	store.Loading:          perdurepb.Reason_REASON_SUSPENDED,
+	store.NotSuspended:     perdurepb.Reason_REASON_NOT_SUSPENDED,
 }
 
 func durabilityProto(d realm.Durability) perdurepb.Durability {

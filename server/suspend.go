@@ -46,6 +46,27 @@ func (s *Server) ResumeCluster(ctx context.Context, m *perdurepb.ResumeClusterRe
 // clusterTarget finds a cluster that this server leads. The target has no endpoint
 // and no store.
 func (s *Server) clusterTarget(name string) (*target, error) {
+	c, err := s.clusterNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{cluster: c}
+	services := s.reconciler.of(c.ID)
+	for _, h := range services {
+		if h.running() && h.group.Leads() {
+			t.hosted = h
+			return t, nil
+		}
+	}
+	f := s.notLeader(t)
+	if f.leader == nil && len(services) == 0 {
+		f = s.elsewhere(c)
+	}
+	return nil, f
+}
+
+// clusterNamed finds a cluster in the realm.
+func (s *Server) clusterNamed(name string) (*catalog.ClusterView, error) {
 	if s.stopping() {
 		return nil, faultf(perdurepb.Reason_REASON_STOPPING, "server %s is stopping; ask another", s.config.Name)
 	}
@@ -61,19 +82,7 @@ func (s *Server) clusterTarget(name string) (*target, error) {
 		}
 		return nil, faultf(perdurepb.Reason_REASON_NO_SUCH_CLUSTER, "no cluster %q in the realm's revision %d%s", name, v.Revision, suggest(name, names))
 	}
-	t := &target{cluster: c}
-	services := s.reconciler.of(c.ID)
-	for _, h := range services {
-		if h.running() && h.group.Leads() {
-			t.hosted = h
-			return t, nil
-		}
-	}
-	f := s.notLeader(t)
-	if f.leader == nil && len(services) == 0 {
-		f = s.elsewhere(c)
-	}
-	return nil, f
+	return c, nil
 }
 
 // elsewhere names a server that hosts a service of a cluster, and so knows its

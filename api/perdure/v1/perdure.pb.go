@@ -67,6 +67,7 @@ const (
 	Reason_REASON_CLIENT_TIMEOUT     Reason = 66 // the client was silent too long
 	Reason_REASON_CORRUPT            Reason = 67 // local data failed a check
 	Reason_REASON_SUSPENDED          Reason = 68 // the cluster is suspended, until an operator resumes it
+	Reason_REASON_NOT_SUSPENDED      Reason = 69 // the cluster must be suspended for this
 	// The realm.
 	Reason_REASON_REALM_INVALID     Reason = 80 // problems lists what is wrong
 	Reason_REASON_REVISION_CONFLICT Reason = 81 // somebody else applied meanwhile
@@ -111,6 +112,7 @@ var (
 		66: "REASON_CLIENT_TIMEOUT",
 		67: "REASON_CORRUPT",
 		68: "REASON_SUSPENDED",
+		69: "REASON_NOT_SUSPENDED",
 		80: "REASON_REALM_INVALID",
 		81: "REASON_REVISION_CONFLICT",
 		82: "REASON_REALM_FORMING",
@@ -151,6 +153,7 @@ var (
 		"REASON_CLIENT_TIMEOUT":     66,
 		"REASON_CORRUPT":            67,
 		"REASON_SUSPENDED":          68,
+		"REASON_NOT_SUSPENDED":      69,
 		"REASON_REALM_INVALID":      80,
 		"REASON_REVISION_CONFLICT":  81,
 		"REASON_REALM_FORMING":      82,
@@ -2443,6 +2446,874 @@ func (*ResumeClusterResponse) Descriptor() ([]byte, []int) {
 	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{29}
 }
 
+type SaveClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`                    // whose state; empty: the leader's
+	Stores        []string               `protobuf:"bytes,3,rep,name=stores,proto3" json:"stores,omitempty"`                      // names; none: every store
+	Online        bool                   `protobuf:"varint,4,opt,name=online,proto3" json:"online,omitempty"`                     // the cluster goes on; else it must be suspended
+	ToServer      bool                   `protobuf:"varint,5,opt,name=to_server,json=toServer,proto3" json:"to_server,omitempty"` // into the server's state directory; else as chunks
+	Applied       uint64                 `protobuf:"varint,6,opt,name=applied,proto3" json:"applied,omitempty"`                   // wait until the service has applied this entry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveClusterRequest) Reset() {
+	*x = SaveClusterRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveClusterRequest) ProtoMessage() {}
+
+func (x *SaveClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveClusterRequest.ProtoReflect.Descriptor instead.
+func (*SaveClusterRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SaveClusterRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *SaveClusterRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SaveClusterRequest) GetStores() []string {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+func (x *SaveClusterRequest) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
+func (x *SaveClusterRequest) GetToServer() bool {
+	if x != nil {
+		return x.ToServer
+	}
+	return false
+}
+
+func (x *SaveClusterRequest) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+// SaveClusterResponse: one of progress, chunk, saved; progress also with chunk.
+type SaveClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *StateProgress         `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Saved         *StateSaved            `protobuf:"bytes,3,opt,name=saved,proto3" json:"saved,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SaveClusterResponse) Reset() {
+	*x = SaveClusterResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SaveClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SaveClusterResponse) ProtoMessage() {}
+
+func (x *SaveClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SaveClusterResponse.ProtoReflect.Descriptor instead.
+func (*SaveClusterResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SaveClusterResponse) GetProgress() *StateProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *SaveClusterResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *SaveClusterResponse) GetSaved() *StateSaved {
+	if x != nil {
+		return x.Saved
+	}
+	return nil
+}
+
+// StateProgress is how far a state file is written or read.
+type StateProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bytes         uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"` // of the file
+	Messages      uint64                 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	TotalMessages uint64                 `protobuf:"varint,3,opt,name=total_messages,json=totalMessages,proto3" json:"total_messages,omitempty"` // that will be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateProgress) Reset() {
+	*x = StateProgress{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateProgress) ProtoMessage() {}
+
+func (x *StateProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateProgress.ProtoReflect.Descriptor instead.
+func (*StateProgress) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *StateProgress) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StateProgress) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *StateProgress) GetTotalMessages() uint64 {
+	if x != nil {
+		return x.TotalMessages
+	}
+	return 0
+}
+
+type StateSaved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	File          string                 `protobuf:"bytes,3,opt,name=file,proto3" json:"file,omitempty"`         // its name in the state directory; empty if it was sent
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`      // of the file
+	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`     // of the file
+	Manifest      []byte                 `protobuf:"bytes,6,opt,name=manifest,proto3" json:"manifest,omitempty"` // JSON, as in the file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateSaved) Reset() {
+	*x = StateSaved{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateSaved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateSaved) ProtoMessage() {}
+
+func (x *StateSaved) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateSaved.ProtoReflect.Descriptor instead.
+func (*StateSaved) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *StateSaved) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+func (x *StateSaved) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *StateSaved) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *StateSaved) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StateSaved) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *StateSaved) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+// LoadClusterRequest: open, or chunk and end.
+type LoadClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          *LoadOpen              `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	Chunk         []byte                 `protobuf:"bytes,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	End           bool                   `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"` // the file ends with chunk
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadClusterRequest) Reset() {
+	*x = LoadClusterRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadClusterRequest) ProtoMessage() {}
+
+func (x *LoadClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadClusterRequest.ProtoReflect.Descriptor instead.
+func (*LoadClusterRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *LoadClusterRequest) GetOpen() *LoadOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *LoadClusterRequest) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *LoadClusterRequest) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+type LoadOpen struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Replace       bool                   `protobuf:"varint,2,opt,name=replace,proto3" json:"replace,omitempty"`                                                                        // of suspended clusters, also what holds something
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`                                                            // say whether it would be loaded
+	Load          uint64                 `protobuf:"varint,4,opt,name=load,proto3" json:"load,omitempty"`                                                                              // that goes on: see LoadVerified; 0: none
+	Rename        map[string]string      `protobuf:"bytes,5,rep,name=rename,proto3" json:"rename,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // store of the file to store of the cluster
+	Abort         bool                   `protobuf:"varint,6,opt,name=abort,proto3" json:"abort,omitempty"`                                                                            // forget what is being loaded; no file follows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadOpen) Reset() {
+	*x = LoadOpen{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadOpen) ProtoMessage() {}
+
+func (x *LoadOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadOpen.ProtoReflect.Descriptor instead.
+func (*LoadOpen) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *LoadOpen) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *LoadOpen) GetReplace() bool {
+	if x != nil {
+		return x.Replace
+	}
+	return false
+}
+
+func (x *LoadOpen) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *LoadOpen) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *LoadOpen) GetRename() map[string]string {
+	if x != nil {
+		return x.Rename
+	}
+	return nil
+}
+
+func (x *LoadOpen) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
+}
+
+// LoadClusterResponse: one of progress, verified, loaded.
+type LoadClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *StateProgress         `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Verified      *LoadVerified          `protobuf:"bytes,2,opt,name=verified,proto3" json:"verified,omitempty"`
+	Loaded        *StateLoaded           `protobuf:"bytes,3,opt,name=loaded,proto3" json:"loaded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadClusterResponse) Reset() {
+	*x = LoadClusterResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadClusterResponse) ProtoMessage() {}
+
+func (x *LoadClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadClusterResponse.ProtoReflect.Descriptor instead.
+func (*LoadClusterResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *LoadClusterResponse) GetProgress() *StateProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *LoadClusterResponse) GetVerified() *LoadVerified {
+	if x != nil {
+		return x.Verified
+	}
+	return nil
+}
+
+func (x *LoadClusterResponse) GetLoaded() *StateLoaded {
+	if x != nil {
+		return x.Loaded
+	}
+	return nil
+}
+
+type LoadVerified struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Load          uint64                 `protobuf:"varint,1,opt,name=load,proto3" json:"load,omitempty"`        // its name, with which it goes on elsewhere
+	Manifest      []byte                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"` // JSON, as in the file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadVerified) Reset() {
+	*x = LoadVerified{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadVerified) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadVerified) ProtoMessage() {}
+
+func (x *LoadVerified) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadVerified.ProtoReflect.Descriptor instead.
+func (*LoadVerified) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *LoadVerified) GetLoad() uint64 {
+	if x != nil {
+		return x.Load
+	}
+	return 0
+}
+
+func (x *LoadVerified) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+type StateLoaded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	StateHash     string                 `protobuf:"bytes,1,opt,name=state_hash,json=stateHash,proto3" json:"state_hash,omitempty"` // of what was loaded
+	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`                         // of the file
+	Messages      uint64                 `protobuf:"varint,3,opt,name=messages,proto3" json:"messages,omitempty"`
+	Stores        []*StoreLoaded         `protobuf:"bytes,4,rep,name=stores,proto3" json:"stores,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateLoaded) Reset() {
+	*x = StateLoaded{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateLoaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateLoaded) ProtoMessage() {}
+
+func (x *StateLoaded) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateLoaded.ProtoReflect.Descriptor instead.
+func (*StateLoaded) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *StateLoaded) GetStateHash() string {
+	if x != nil {
+		return x.StateHash
+	}
+	return ""
+}
+
+func (x *StateLoaded) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *StateLoaded) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *StateLoaded) GetStores() []*StoreLoaded {
+	if x != nil {
+		return x.Stores
+	}
+	return nil
+}
+
+type StoreLoaded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // of the store
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"` // as the file calls it
+	Messages      uint64                 `protobuf:"varint,3,opt,name=messages,proto3" json:"messages,omitempty"`
+	Durables      uint64                 `protobuf:"varint,4,opt,name=durables,proto3" json:"durables,omitempty"`
+	Pending       uint64                 `protobuf:"varint,5,opt,name=pending,proto3" json:"pending,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreLoaded) Reset() {
+	*x = StoreLoaded{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreLoaded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreLoaded) ProtoMessage() {}
+
+func (x *StoreLoaded) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreLoaded.ProtoReflect.Descriptor instead.
+func (*StoreLoaded) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *StoreLoaded) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StoreLoaded) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *StoreLoaded) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+func (x *StoreLoaded) GetDurables() uint64 {
+	if x != nil {
+		return x.Durables
+	}
+	return 0
+}
+
+func (x *StoreLoaded) GetPending() uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+type ReadStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStateRequest) Reset() {
+	*x = ReadStateRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStateRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStateRequest) ProtoMessage() {}
+
+func (x *ReadStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStateRequest.ProtoReflect.Descriptor instead.
+func (*ReadStateRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ReadStateRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ReadStateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Chunk         []byte                 `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadStateResponse) Reset() {
+	*x = ReadStateResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadStateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadStateResponse) ProtoMessage() {}
+
+func (x *ReadStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadStateResponse.ProtoReflect.Descriptor instead.
+func (*ReadStateResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ReadStateResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+type MarkLoadedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkLoadedRequest) Reset() {
+	*x = MarkLoadedRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkLoadedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkLoadedRequest) ProtoMessage() {}
+
+func (x *MarkLoadedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkLoadedRequest.ProtoReflect.Descriptor instead.
+func (*MarkLoadedRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *MarkLoadedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type MarkLoadedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // as it is called now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkLoadedResponse) Reset() {
+	*x = MarkLoadedResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkLoadedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkLoadedResponse) ProtoMessage() {}
+
+func (x *MarkLoadedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkLoadedResponse.ProtoReflect.Descriptor instead.
+func (*MarkLoadedResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *MarkLoadedResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProcessOnly   bool                   `protobuf:"varint,1,opt,name=process_only,json=processOnly,proto3" json:"process_only,omitempty"` // leave the clusters out: cheap to ask often
@@ -2452,7 +3323,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +3335,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[30]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +3348,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{30}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *StatusRequest) GetProcessOnly() bool {
@@ -2503,7 +3374,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +3386,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[31]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +3399,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{31}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *StatusResponse) GetRealm() string {
@@ -2603,7 +3474,7 @@ type ProcessStatus struct {
 
 func (x *ProcessStatus) Reset() {
 	*x = ProcessStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2615,7 +3486,7 @@ func (x *ProcessStatus) String() string {
 func (*ProcessStatus) ProtoMessage() {}
 
 func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[32]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2628,7 +3499,7 @@ func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessStatus.ProtoReflect.Descriptor instead.
 func (*ProcessStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{32}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ProcessStatus) GetIncarnation() uint64 {
@@ -2696,7 +3567,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +3579,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[33]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +3592,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{33}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ServerStatus) GetId() uint64 {
@@ -2798,7 +3669,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +3681,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[34]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +3694,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{34}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ClusterStatus) GetId() uint64 {
@@ -2913,7 +3784,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2925,7 +3796,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[35]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2938,7 +3809,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{35}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -3018,7 +3889,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3030,7 +3901,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[36]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3043,7 +3914,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{36}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *StoreStatus) GetName() string {
@@ -3102,7 +3973,7 @@ type DurableStatus struct {
 
 func (x *DurableStatus) Reset() {
 	*x = DurableStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3114,7 +3985,7 @@ func (x *DurableStatus) String() string {
 func (*DurableStatus) ProtoMessage() {}
 
 func (x *DurableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[37]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3127,7 +3998,7 @@ func (x *DurableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DurableStatus.ProtoReflect.Descriptor instead.
 func (*DurableStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{37}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DurableStatus) GetName() string {
@@ -3360,7 +4231,71 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\brecalled\x18\x01 \x01(\x04R\brecalled\"0\n" +
 	"\x14ResumeClusterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\"\x17\n" +
-	"\x15ResumeClusterResponse\"2\n" +
+	"\x15ResumeClusterResponse\"\xaf\x01\n" +
+	"\x12SaveClusterRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x16\n" +
+	"\x06stores\x18\x03 \x03(\tR\x06stores\x12\x16\n" +
+	"\x06online\x18\x04 \x01(\bR\x06online\x12\x1b\n" +
+	"\tto_server\x18\x05 \x01(\bR\btoServer\x12\x18\n" +
+	"\aapplied\x18\x06 \x01(\x04R\aapplied\"\x90\x01\n" +
+	"\x13SaveClusterResponse\x125\n" +
+	"\bprogress\x18\x01 \x01(\v2\x19.perdure.v1.StateProgressR\bprogress\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\x12,\n" +
+	"\x05saved\x18\x03 \x01(\v2\x16.perdure.v1.StateSavedR\x05saved\"h\n" +
+	"\rStateProgress\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\x04R\bmessages\x12%\n" +
+	"\x0etotal_messages\x18\x03 \x01(\x04R\rtotalMessages\"\x9c\x01\n" +
+	"\n" +
+	"StateSaved\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
+	"\x04file\x18\x03 \x01(\tR\x04file\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\x12\x1a\n" +
+	"\bmanifest\x18\x06 \x01(\fR\bmanifest\"f\n" +
+	"\x12LoadClusterRequest\x12(\n" +
+	"\x04open\x18\x01 \x01(\v2\x14.perdure.v1.LoadOpenR\x04open\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\fR\x05chunk\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\bR\x03end\"\xf6\x01\n" +
+	"\bLoadOpen\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x18\n" +
+	"\areplace\x18\x02 \x01(\bR\areplace\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x12\n" +
+	"\x04load\x18\x04 \x01(\x04R\x04load\x128\n" +
+	"\x06rename\x18\x05 \x03(\v2 .perdure.v1.LoadOpen.RenameEntryR\x06rename\x12\x14\n" +
+	"\x05abort\x18\x06 \x01(\bR\x05abort\x1a9\n" +
+	"\vRenameEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x01\n" +
+	"\x13LoadClusterResponse\x125\n" +
+	"\bprogress\x18\x01 \x01(\v2\x19.perdure.v1.StateProgressR\bprogress\x124\n" +
+	"\bverified\x18\x02 \x01(\v2\x18.perdure.v1.LoadVerifiedR\bverified\x12/\n" +
+	"\x06loaded\x18\x03 \x01(\v2\x17.perdure.v1.StateLoadedR\x06loaded\">\n" +
+	"\fLoadVerified\x12\x12\n" +
+	"\x04load\x18\x01 \x01(\x04R\x04load\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\x8f\x01\n" +
+	"\vStateLoaded\x12\x1d\n" +
+	"\n" +
+	"state_hash\x18\x01 \x01(\tR\tstateHash\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bmessages\x18\x03 \x01(\x04R\bmessages\x12/\n" +
+	"\x06stores\x18\x04 \x03(\v2\x17.perdure.v1.StoreLoadedR\x06stores\"\x87\x01\n" +
+	"\vStoreLoaded\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x1a\n" +
+	"\bmessages\x18\x03 \x01(\x04R\bmessages\x12\x1a\n" +
+	"\bdurables\x18\x04 \x01(\x04R\bdurables\x12\x18\n" +
+	"\apending\x18\x05 \x01(\x04R\apending\"&\n" +
+	"\x10ReadStateRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\")\n" +
+	"\x11ReadStateResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\"'\n" +
+	"\x11MarkLoadedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
+	"\x12MarkLoadedResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"2\n" +
 	"\rStatusRequest\x12!\n" +
 	"\fprocess_only\x18\x01 \x01(\bR\vprocessOnly\"\xaf\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
@@ -3431,7 +4366,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\apending\x18\x03 \x01(\x04R\apending\x12\x18\n" +
 	"\aunacked\x18\x04 \x01(\x04R\aunacked\x12 \n" +
 	"\vsubscribers\x18\x05 \x01(\x04R\vsubscribers\x12\x18\n" +
-	"\amatcher\x18\x06 \x01(\tR\amatcher*\xe2\a\n" +
+	"\amatcher\x18\x06 \x01(\tR\amatcher*\xfc\a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x01\x12\x1b\n" +
@@ -3468,6 +4403,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x15REASON_CLIENT_TIMEOUT\x10B\x12\x12\n" +
 	"\x0eREASON_CORRUPT\x10C\x12\x14\n" +
 	"\x10REASON_SUSPENDED\x10D\x12\x18\n" +
+	"\x14REASON_NOT_SUSPENDED\x10E\x12\x18\n" +
 	"\x14REASON_REALM_INVALID\x10P\x12\x1c\n" +
 	"\x18REASON_REVISION_CONFLICT\x10Q\x12\x18\n" +
 	"\x14REASON_REALM_FORMING\x10R\x12\x13\n" +
@@ -3485,14 +4421,19 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\bMessages\x12B\n" +
 	"\aResolve\x12\x1a.perdure.v1.ResolveRequest\x1a\x1b.perdure.v1.ResolveResponse\x12F\n" +
 	"\aPublish\x12\x1a.perdure.v1.PublishRequest\x1a\x1b.perdure.v1.PublishResponse(\x010\x01\x12L\n" +
-	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\xd5\x03\n" +
+	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\x94\x06\n" +
 	"\x05Admin\x12E\n" +
 	"\bGetRealm\x12\x1b.perdure.v1.GetRealmRequest\x1a\x1c.perdure.v1.GetRealmResponse\x12H\n" +
 	"\tPlanRealm\x12\x1c.perdure.v1.PlanRealmRequest\x1a\x1d.perdure.v1.PlanRealmResponse\x12K\n" +
 	"\n" +
 	"ApplyRealm\x12\x1d.perdure.v1.ApplyRealmRequest\x1a\x1e.perdure.v1.ApplyRealmResponse\x12W\n" +
 	"\x0eSuspendCluster\x12!.perdure.v1.SuspendClusterRequest\x1a\".perdure.v1.SuspendClusterResponse\x12T\n" +
-	"\rResumeCluster\x12 .perdure.v1.ResumeClusterRequest\x1a!.perdure.v1.ResumeClusterResponse\x12?\n" +
+	"\rResumeCluster\x12 .perdure.v1.ResumeClusterRequest\x1a!.perdure.v1.ResumeClusterResponse\x12P\n" +
+	"\vSaveCluster\x12\x1e.perdure.v1.SaveClusterRequest\x1a\x1f.perdure.v1.SaveClusterResponse0\x01\x12R\n" +
+	"\vLoadCluster\x12\x1e.perdure.v1.LoadClusterRequest\x1a\x1f.perdure.v1.LoadClusterResponse(\x010\x01\x12J\n" +
+	"\tReadState\x12\x1c.perdure.v1.ReadStateRequest\x1a\x1d.perdure.v1.ReadStateResponse0\x01\x12K\n" +
+	"\n" +
+	"MarkLoaded\x12\x1d.perdure.v1.MarkLoadedRequest\x1a\x1e.perdure.v1.MarkLoadedResponse\x12?\n" +
 	"\x06Status\x12\x19.perdure.v1.StatusRequest\x1a\x1a.perdure.v1.StatusResponseB5Z3github.com/perdure/perdure/api/perdure/v1;perdurepbb\x06proto3"
 
 var (
@@ -3508,7 +4449,7 @@ func file_api_perdure_v1_perdure_proto_rawDescGZIP() []byte {
 }
 
 var file_api_perdure_v1_perdure_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(Reason)(0),                    // 0: perdure.v1.Reason
 	(Durability)(0),                // 1: perdure.v1.Durability
@@ -3543,14 +4484,29 @@ var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(*SuspendClusterResponse)(nil), // 30: perdure.v1.SuspendClusterResponse
 	(*ResumeClusterRequest)(nil),   // 31: perdure.v1.ResumeClusterRequest
 	(*ResumeClusterResponse)(nil),  // 32: perdure.v1.ResumeClusterResponse
-	(*StatusRequest)(nil),          // 33: perdure.v1.StatusRequest
-	(*StatusResponse)(nil),         // 34: perdure.v1.StatusResponse
-	(*ProcessStatus)(nil),          // 35: perdure.v1.ProcessStatus
-	(*ServerStatus)(nil),           // 36: perdure.v1.ServerStatus
-	(*ClusterStatus)(nil),          // 37: perdure.v1.ClusterStatus
-	(*ServiceStatus)(nil),          // 38: perdure.v1.ServiceStatus
-	(*StoreStatus)(nil),            // 39: perdure.v1.StoreStatus
-	(*DurableStatus)(nil),          // 40: perdure.v1.DurableStatus
+	(*SaveClusterRequest)(nil),     // 33: perdure.v1.SaveClusterRequest
+	(*SaveClusterResponse)(nil),    // 34: perdure.v1.SaveClusterResponse
+	(*StateProgress)(nil),          // 35: perdure.v1.StateProgress
+	(*StateSaved)(nil),             // 36: perdure.v1.StateSaved
+	(*LoadClusterRequest)(nil),     // 37: perdure.v1.LoadClusterRequest
+	(*LoadOpen)(nil),               // 38: perdure.v1.LoadOpen
+	(*LoadClusterResponse)(nil),    // 39: perdure.v1.LoadClusterResponse
+	(*LoadVerified)(nil),           // 40: perdure.v1.LoadVerified
+	(*StateLoaded)(nil),            // 41: perdure.v1.StateLoaded
+	(*StoreLoaded)(nil),            // 42: perdure.v1.StoreLoaded
+	(*ReadStateRequest)(nil),       // 43: perdure.v1.ReadStateRequest
+	(*ReadStateResponse)(nil),      // 44: perdure.v1.ReadStateResponse
+	(*MarkLoadedRequest)(nil),      // 45: perdure.v1.MarkLoadedRequest
+	(*MarkLoadedResponse)(nil),     // 46: perdure.v1.MarkLoadedResponse
+	(*StatusRequest)(nil),          // 47: perdure.v1.StatusRequest
+	(*StatusResponse)(nil),         // 48: perdure.v1.StatusResponse
+	(*ProcessStatus)(nil),          // 49: perdure.v1.ProcessStatus
+	(*ServerStatus)(nil),           // 50: perdure.v1.ServerStatus
+	(*ClusterStatus)(nil),          // 51: perdure.v1.ClusterStatus
+	(*ServiceStatus)(nil),          // 52: perdure.v1.ServiceStatus
+	(*StoreStatus)(nil),            // 53: perdure.v1.StoreStatus
+	(*DurableStatus)(nil),          // 54: perdure.v1.DurableStatus
+	nil,                            // 55: perdure.v1.LoadOpen.RenameEntry
 }
 var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	0,  // 0: perdure.v1.Error.reason:type_name -> perdure.v1.Reason
@@ -3579,36 +4535,52 @@ var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	4,  // 23: perdure.v1.PlanRealmResponse.warnings:type_name -> perdure.v1.Problem
 	26, // 24: perdure.v1.ApplyRealmResponse.changes:type_name -> perdure.v1.Change
 	4,  // 25: perdure.v1.ApplyRealmResponse.warnings:type_name -> perdure.v1.Problem
-	36, // 26: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
-	37, // 27: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
-	35, // 28: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
-	1,  // 29: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
-	38, // 30: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
-	39, // 31: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
-	40, // 32: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
-	6,  // 33: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
-	8,  // 34: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
-	13, // 35: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
-	22, // 36: perdure.v1.Admin.GetRealm:input_type -> perdure.v1.GetRealmRequest
-	24, // 37: perdure.v1.Admin.PlanRealm:input_type -> perdure.v1.PlanRealmRequest
-	27, // 38: perdure.v1.Admin.ApplyRealm:input_type -> perdure.v1.ApplyRealmRequest
-	29, // 39: perdure.v1.Admin.SuspendCluster:input_type -> perdure.v1.SuspendClusterRequest
-	31, // 40: perdure.v1.Admin.ResumeCluster:input_type -> perdure.v1.ResumeClusterRequest
-	33, // 41: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
-	7,  // 42: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
-	10, // 43: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
-	18, // 44: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
-	23, // 45: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
-	25, // 46: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
-	28, // 47: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
-	30, // 48: perdure.v1.Admin.SuspendCluster:output_type -> perdure.v1.SuspendClusterResponse
-	32, // 49: perdure.v1.Admin.ResumeCluster:output_type -> perdure.v1.ResumeClusterResponse
-	34, // 50: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	35, // 26: perdure.v1.SaveClusterResponse.progress:type_name -> perdure.v1.StateProgress
+	36, // 27: perdure.v1.SaveClusterResponse.saved:type_name -> perdure.v1.StateSaved
+	38, // 28: perdure.v1.LoadClusterRequest.open:type_name -> perdure.v1.LoadOpen
+	55, // 29: perdure.v1.LoadOpen.rename:type_name -> perdure.v1.LoadOpen.RenameEntry
+	35, // 30: perdure.v1.LoadClusterResponse.progress:type_name -> perdure.v1.StateProgress
+	40, // 31: perdure.v1.LoadClusterResponse.verified:type_name -> perdure.v1.LoadVerified
+	41, // 32: perdure.v1.LoadClusterResponse.loaded:type_name -> perdure.v1.StateLoaded
+	42, // 33: perdure.v1.StateLoaded.stores:type_name -> perdure.v1.StoreLoaded
+	50, // 34: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
+	51, // 35: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
+	49, // 36: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
+	1,  // 37: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
+	52, // 38: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
+	53, // 39: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
+	54, // 40: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
+	6,  // 41: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
+	8,  // 42: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
+	13, // 43: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
+	22, // 44: perdure.v1.Admin.GetRealm:input_type -> perdure.v1.GetRealmRequest
+	24, // 45: perdure.v1.Admin.PlanRealm:input_type -> perdure.v1.PlanRealmRequest
+	27, // 46: perdure.v1.Admin.ApplyRealm:input_type -> perdure.v1.ApplyRealmRequest
+	29, // 47: perdure.v1.Admin.SuspendCluster:input_type -> perdure.v1.SuspendClusterRequest
+	31, // 48: perdure.v1.Admin.ResumeCluster:input_type -> perdure.v1.ResumeClusterRequest
+	33, // 49: perdure.v1.Admin.SaveCluster:input_type -> perdure.v1.SaveClusterRequest
+	37, // 50: perdure.v1.Admin.LoadCluster:input_type -> perdure.v1.LoadClusterRequest
+	43, // 51: perdure.v1.Admin.ReadState:input_type -> perdure.v1.ReadStateRequest
+	45, // 52: perdure.v1.Admin.MarkLoaded:input_type -> perdure.v1.MarkLoadedRequest
+	47, // 53: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
+	7,  // 54: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
+	10, // 55: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
+	18, // 56: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
+	23, // 57: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
+	25, // 58: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
+	28, // 59: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
+	30, // 60: perdure.v1.Admin.SuspendCluster:output_type -> perdure.v1.SuspendClusterResponse
+	32, // 61: perdure.v1.Admin.ResumeCluster:output_type -> perdure.v1.ResumeClusterResponse
+	34, // 62: perdure.v1.Admin.SaveCluster:output_type -> perdure.v1.SaveClusterResponse
+	39, // 63: perdure.v1.Admin.LoadCluster:output_type -> perdure.v1.LoadClusterResponse
+	44, // 64: perdure.v1.Admin.ReadState:output_type -> perdure.v1.ReadStateResponse
+	46, // 65: perdure.v1.Admin.MarkLoaded:output_type -> perdure.v1.MarkLoadedResponse
+	48, // 66: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
+	54, // [54:67] is the sub-list for method output_type
+	41, // [41:54] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_api_perdure_v1_perdure_proto_init() }
@@ -3622,7 +4594,7 @@ func file_api_perdure_v1_perdure_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_perdure_v1_perdure_proto_rawDesc), len(file_api_perdure_v1_perdure_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

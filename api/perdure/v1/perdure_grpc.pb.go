@@ -210,6 +210,10 @@ const (
 	Admin_ApplyRealm_FullMethodName     = "/perdure.v1.Admin/ApplyRealm"
 	Admin_SuspendCluster_FullMethodName = "/perdure.v1.Admin/SuspendCluster"
 	Admin_ResumeCluster_FullMethodName  = "/perdure.v1.Admin/ResumeCluster"
+	Admin_SaveCluster_FullMethodName    = "/perdure.v1.Admin/SaveCluster"
+	Admin_LoadCluster_FullMethodName    = "/perdure.v1.Admin/LoadCluster"
+	Admin_ReadState_FullMethodName      = "/perdure.v1.Admin/ReadState"
+	Admin_MarkLoaded_FullMethodName     = "/perdure.v1.Admin/MarkLoaded"
 	Admin_Status_FullMethodName         = "/perdure.v1.Admin/Status"
 )
 
@@ -228,6 +232,20 @@ type AdminClient interface {
 	// when everything that was delivered is settled or taken back.
 	SuspendCluster(ctx context.Context, in *SuspendClusterRequest, opts ...grpc.CallOption) (*SuspendClusterResponse, error)
 	ResumeCluster(ctx context.Context, in *ResumeClusterRequest, opts ...grpc.CallOption) (*ResumeClusterResponse, error)
+	// SaveCluster makes a state file of what one service of a cluster has: in the
+	// state directory of its server, or in chunks. Who does not host that service
+	// names who does. Chunks or progress come first, then saved.
+	SaveCluster(ctx context.Context, in *SaveClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveClusterResponse], error)
+	// LoadCluster replaces what a cluster has by what a state file holds, through
+	// the cluster's leader, which others name in their hint. The client sends open,
+	// then the file in chunks, the last with end. When all of it was read and is
+	// right the server answers verified, and unless it is a dry run the client sends
+	// the same file again: its blocks are replicated as they come. Then comes loaded.
+	LoadCluster(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoadClusterRequest, LoadClusterResponse], error)
+	// ReadState sends a file of the answering server's state directory.
+	ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error)
+	// MarkLoaded renames such a file, which was loaded.
+	MarkLoaded(ctx context.Context, in *MarkLoadedRequest, opts ...grpc.CallOption) (*MarkLoadedResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -290,6 +308,67 @@ func (c *adminClient) ResumeCluster(ctx context.Context, in *ResumeClusterReques
 	return out, nil
 }
 
+func (c *adminClient) SaveCluster(ctx context.Context, in *SaveClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SaveClusterResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_SaveCluster_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SaveClusterRequest, SaveClusterResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_SaveClusterClient = grpc.ServerStreamingClient[SaveClusterResponse]
+
+func (c *adminClient) LoadCluster(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[LoadClusterRequest, LoadClusterResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[1], Admin_LoadCluster_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[LoadClusterRequest, LoadClusterResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_LoadClusterClient = grpc.BidiStreamingClient[LoadClusterRequest, LoadClusterResponse]
+
+func (c *adminClient) ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[2], Admin_ReadState_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReadStateRequest, ReadStateResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ReadStateClient = grpc.ServerStreamingClient[ReadStateResponse]
+
+func (c *adminClient) MarkLoaded(ctx context.Context, in *MarkLoadedRequest, opts ...grpc.CallOption) (*MarkLoadedResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MarkLoadedResponse)
+	err := c.cc.Invoke(ctx, Admin_MarkLoaded_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -315,6 +394,20 @@ type AdminServer interface {
 	// when everything that was delivered is settled or taken back.
 	SuspendCluster(context.Context, *SuspendClusterRequest) (*SuspendClusterResponse, error)
 	ResumeCluster(context.Context, *ResumeClusterRequest) (*ResumeClusterResponse, error)
+	// SaveCluster makes a state file of what one service of a cluster has: in the
+	// state directory of its server, or in chunks. Who does not host that service
+	// names who does. Chunks or progress come first, then saved.
+	SaveCluster(*SaveClusterRequest, grpc.ServerStreamingServer[SaveClusterResponse]) error
+	// LoadCluster replaces what a cluster has by what a state file holds, through
+	// the cluster's leader, which others name in their hint. The client sends open,
+	// then the file in chunks, the last with end. When all of it was read and is
+	// right the server answers verified, and unless it is a dry run the client sends
+	// the same file again: its blocks are replicated as they come. Then comes loaded.
+	LoadCluster(grpc.BidiStreamingServer[LoadClusterRequest, LoadClusterResponse]) error
+	// ReadState sends a file of the answering server's state directory.
+	ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error
+	// MarkLoaded renames such a file, which was loaded.
+	MarkLoaded(context.Context, *MarkLoadedRequest) (*MarkLoadedResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedAdminServer()
@@ -341,6 +434,18 @@ func (UnimplementedAdminServer) SuspendCluster(context.Context, *SuspendClusterR
 }
 func (UnimplementedAdminServer) ResumeCluster(context.Context, *ResumeClusterRequest) (*ResumeClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeCluster not implemented")
+}
+func (UnimplementedAdminServer) SaveCluster(*SaveClusterRequest, grpc.ServerStreamingServer[SaveClusterResponse]) error {
+	return status.Error(codes.Unimplemented, "method SaveCluster not implemented")
+}
+func (UnimplementedAdminServer) LoadCluster(grpc.BidiStreamingServer[LoadClusterRequest, LoadClusterResponse]) error {
+	return status.Error(codes.Unimplemented, "method LoadCluster not implemented")
+}
+func (UnimplementedAdminServer) ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error {
+	return status.Error(codes.Unimplemented, "method ReadState not implemented")
+}
+func (UnimplementedAdminServer) MarkLoaded(context.Context, *MarkLoadedRequest) (*MarkLoadedResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MarkLoaded not implemented")
 }
 func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -456,6 +561,53 @@ func _Admin_ResumeCluster_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_SaveCluster_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SaveClusterRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).SaveCluster(m, &grpc.GenericServerStream[SaveClusterRequest, SaveClusterResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_SaveClusterServer = grpc.ServerStreamingServer[SaveClusterResponse]
+
+func _Admin_LoadCluster_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(AdminServer).LoadCluster(&grpc.GenericServerStream[LoadClusterRequest, LoadClusterResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_LoadClusterServer = grpc.BidiStreamingServer[LoadClusterRequest, LoadClusterResponse]
+
+func _Admin_ReadState_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReadStateRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).ReadState(m, &grpc.GenericServerStream[ReadStateRequest, ReadStateResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_ReadStateServer = grpc.ServerStreamingServer[ReadStateResponse]
+
+func _Admin_MarkLoaded_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MarkLoadedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).MarkLoaded(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_MarkLoaded_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).MarkLoaded(ctx, req.(*MarkLoadedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -502,10 +654,31 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_ResumeCluster_Handler,
 		},
 		{
+			MethodName: "MarkLoaded",
+			Handler:    _Admin_MarkLoaded_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _Admin_Status_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "SaveCluster",
+			Handler:       _Admin_SaveCluster_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "LoadCluster",
+			Handler:       _Admin_LoadCluster_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "ReadState",
+			Handler:       _Admin_ReadState_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "api/perdure/v1/perdure.proto",
 }
