@@ -270,6 +270,10 @@ func (r *Replica[R]) applyConfChange(e *pb.Entry) error {
 // machine's keys must not begin with this byte.
 var corePage = []byte{0}
 
+// CorePage reports whether a page of a log is the replica's own: not one of the
+// machine's.
+func CorePage(key []byte) bool { return len(key) > 0 && key[0] == corePage[0] }
+
 func (r *Replica[R]) corePage() Page {
 	v := binary.LittleEndian.AppendUint64(make([]byte, 0, 16), r.appliedT)
 	return Page{corePage, binary.LittleEndian.AppendUint64(v, uint64(r.edges.stamp))}
@@ -357,6 +361,19 @@ func (r *Replica[R]) Checkpoint(now Now) error {
 	return nil
 }
 
+// CheckpointNow makes what was applied the state of the log's last checkpoint. The
+// error is [ErrInstalling], or the next Advance returns it too.
+func (r *Replica[R]) CheckpointNow(now Now) error {
+	switch {
+	case r.installs:
+		return ErrInstalling
+	case r.applied == r.edges.checkpoint:
+		return nil
+	}
+	r.failed = r.Checkpoint(now)
+	return r.failed
+}
+
 // firstIndex says how far the first index may rise: no voter that is there and
 // not hopelessly behind should need a snapshot.
 func (r *Replica[R]) firstIndex(now Now) uint64 {
@@ -385,10 +402,8 @@ func (r *Replica[R]) capture(m *pb.Message) (SnapshotSend, error) {
 	// Raft may have asked for it some entries ago; a newer one serves as well.
 	meta := m.GetSnapshot().GetMetadata()
 	meta.Index, meta.Term, meta.ConfState = new(r.applied), new(r.appliedT), r.confState
-	if r.applied != r.edges.checkpoint {
-		if err := r.Checkpoint(r.now); err != nil {
-			return SnapshotSend{}, err
-		}
+	if err := r.CheckpointNow(r.now); err != nil {
+		return SnapshotSend{}, err
 	}
 	c, err := r.log.Capture()
 	if err != nil {

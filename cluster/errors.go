@@ -11,6 +11,9 @@ var (
 	// leadership was lost, or the replica stopped, while it was on its way. Only
 	// a retry under the same identity is safe.
 	ErrUnknownOutcome = errors.New("cluster: the outcome is unknown")
+	// ErrInstalling means that nothing happened: a snapshot is becoming the state of
+	// this replica, which has none of its own meanwhile.
+	ErrInstalling = errors.New("cluster: a snapshot is being installed")
 	// ErrTooLarge means that nothing happened: a command is over MaxCommand.
 	ErrTooLarge = errors.New("cluster: command too large")
 )

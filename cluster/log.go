@@ -54,7 +54,8 @@ type Log interface {
 	Command(index uint64) ([]byte, error)
 
 	// Capture pins a consistent view of the copy as of its last checkpoint, to
-	// be streamed to another replica. Creating it is cheap.
+	// be streamed to another replica or saved. Creating it is cheap. No space is
+	// given back of what it pins.
 	Capture() (Capture, error)
 
 	// Receive begins a new generation, to be filled from a snapshot and then

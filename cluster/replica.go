@@ -119,6 +119,7 @@ type Replica[R any] struct {
 	rest     rest
 	incoming Receiver
 	installs bool // a snapshot is being installed: the log's state is not ours
+	failed   error
 	toApply  []*pb.Entry
 	toStep   []*pb.Message
 }
@@ -187,7 +188,7 @@ func (r *Replica[R]) load() error {
 	r.machine.Reset()
 	r.appliedT, r.stamp = 0, 0
 	applied, err := r.log.Pages(func(key, value []byte) error {
-		if len(key) > 0 && key[0] == corePage[0] {
+		if CorePage(key) {
 			return r.loadCore(value)
 		}
 		return r.machine.LoadPage(key, value)
@@ -371,6 +372,9 @@ func (r *Replica[R]) Stored(w StorageWrite, eff *Effects) error {
 // feeding inputs, and again after Stored. An error is final.
 func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 	r.now = now
+	if r.failed != nil {
+		return r.failed
+	}
 	if r.campaign != 0 && now.Mono >= r.campaign {
 		r.campaign = 0
 		if r.leader == 0 {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,6 +23,21 @@ const (
 )
 
 var errSnapshot = errors.New("cluster: malformed snapshot")
+
+// Capture pins the state at an entry that this replica has applied, no earlier than
+// now: the loop makes a checkpoint and goes on. On a replica that takes over a
+// snapshot it fails with [ErrInstalling]. The caller closes the capture, before the
+// log is closed.
+func (g *Group[R]) Capture(ctx context.Context) (Capture, error) {
+	var err error
+	if e := g.Do(ctx, func(now Now) { err = g.replica.CheckpointNow(now) }); e != nil {
+		return nil, e
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.log.Capture()
+}
 
 func writeSnapshot(w io.Writer, c Capture, live []Range) error {
 	b := bufio.NewWriterSize(w, 256<<10)

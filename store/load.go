@@ -74,37 +74,47 @@ func (x *index) load(number uint64, value []byte) error {
 // Loaded ends loading: it checks that the pages fit each other and builds what
 // is not saved. applied is the entry at which the pages were taken.
 func (m *Machine) Loaded(applied uint64) error {
+	lives := []uint64{}
+	if err := m.loadedState(applied, &lives); err != nil {
+		return err
+	}
+	slices.Sort(lives)
+	for _, index := range lives {
+		m.entries.add(index)
+	}
+	return nil
+}
+
+// LoadedToSave is Loaded of a machine that is only read: it does not know which
+// entries are needed, which takes memory for each of them.
+func (m *Machine) LoadedToSave(applied uint64) error { return m.loadedState(applied, nil) }
+
+// loadedState is Loaded but for the entries, which it adds to lives if that is not
+// nil.
+func (m *Machine) loadedState(applied uint64, lives *[]uint64) error {
 	m.applied = applied
-	var lives []uint64
-	if err := m.loaded(&lives, true); err != nil {
+	if err := m.loaded(applied, lives, true); err != nil {
 		return err
 	}
 	if g := m.loads.staged; g != nil {
 		if g.load == 0 {
 			return fmt.Errorf("%w: there are pages of a load that is not there", ErrState)
 		}
-		if err := g.state.loaded(&lives, false); err != nil {
+		if err := g.state.loaded(applied, lives, false); err != nil {
 			return fmt.Errorf("load %016x: %w", g.load, err)
 		}
-	}
-	slices.Sort(lives)
-	for _, index := range lives {
-		m.entries.add(index)
-	}
-	if n := len(lives); n > 0 && lives[n-1] > applied {
-		return fmt.Errorf("%w: the index knows entry %d, only %d are applied", ErrState, lives[n-1], applied)
 	}
 	return nil
 }
 
-// loaded ends loading but for entries, which it adds to lives. whole is false for
-// what of a saved state has come so far.
-func (m *Machine) loaded(lives *[]uint64, whole bool) error {
+// loaded ends loading but for entries, which it adds to lives if that is not nil.
+// whole is false for what of a saved state has come so far.
+func (m *Machine) loaded(applied uint64, lives *[]uint64, whole bool) error {
 	for _, s := range m.stores {
 		if s.spec.name == "" {
 			return fmt.Errorf("%w: store %d has pages but is not there", ErrState, s.id)
 		}
-		if err := s.index.loaded(s, lives); err != nil {
+		if err := s.index.loaded(s, applied, lives); err != nil {
 			return err
 		}
 	}
@@ -160,7 +170,7 @@ func (m *Machine) loadedDurables() error {
 }
 
 // loaded puts the pages in order and adds up what they say.
-func (x *index) loaded(s *storeState, lives *[]uint64) error {
+func (x *index) loaded(s *storeState, applied uint64, lives *[]uint64) error {
 	slices.SortFunc(x.pages, func(a, b *indexPage) int { return cmp.Compare(a.number, b.number) })
 	for i, p := range x.pages {
 		if i > 0 && (x.pages[i-1].number == p.number || x.pages[i-1].last >= p.head()) ||
@@ -168,12 +178,19 @@ func (x *index) loaded(s *storeState, lives *[]uint64) error {
 			return fmt.Errorf("%w: store %q: index page %d does not fit the others", ErrState, s.spec.name, p.number)
 		}
 	}
+	var newest uint64
 	x.each(func(b *batch) {
 		messages, bytes := b.usage()
 		s.messages += messages
 		s.bytes += bytes
-		*lives = append(*lives, b.entry)
+		newest = max(newest, b.entry)
+		if lives != nil {
+			*lives = append(*lives, b.entry)
+		}
 	})
+	if newest > applied {
+		return fmt.Errorf("%w: the index of store %q knows entry %d, only %d are applied", ErrState, s.spec.name, newest, applied)
+	}
 	return nil
 }
 

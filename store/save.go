@@ -24,6 +24,14 @@ func (m *Machine) Summary(stores ...string) (statefile.Summary, error) {
 	return t.Summary(), err
 }
 
+// Breathe has Summary and Save call f every few records, so that they can be slowed
+// down, or ended by an error.
+func (m *Machine) Breathe(f func() error) { m.breathe = f }
+
+// breathEvery is how many records there are between two breaths: a fraction of a
+// millisecond.
+const breathEvery = 256
+
 // Save writes the state of these stores, all if none is named. Of about it takes
 // cluster, epoch and definition; it returns the manifest that it wrote. The
 // machine must not change meanwhile.
@@ -67,6 +75,9 @@ func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, s
 // state, and with a batch where it is. What it yields is used again.
 func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch) error) error {
 	stores, durables, err := m.chosen(names)
+	if m.breathe != nil {
+		yield = m.breathing(yield)
+	}
 	for i := 0; i < len(stores) && err == nil; i++ {
 		s := stores[i]
 		err = yield(&statefile.Store{Name: s.spec.name, Epoch: s.epoch, Counter: s.counter}, nil)
@@ -96,6 +107,19 @@ func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch)
 		})
 	}
 	return err
+}
+
+// breathing is yield with breaths in between.
+func (m *Machine) breathing(yield func(statefile.Record, *batch) error) func(statefile.Record, *batch) error {
+	records := 0
+	return func(r statefile.Record, at *batch) error {
+		if records++; records%breathEvery == 0 {
+			if err := m.breathe(); err != nil {
+				return err
+			}
+		}
+		return yield(r, at)
+	}
 }
 
 // chosen returns the stores of these names, all if there are none, and their

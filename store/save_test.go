@@ -160,3 +160,22 @@ func TestSavedLeaderIsGone(t *testing.T) {
 		t.Errorf("message 3 may have been delivered %d times", possible)
 	}
 }
+
+// Who slows saving down can end it between records, too.
+func TestSaveBreathes(t *testing.T) {
+	r := newRig(t)
+	r.deploy(&statepb.Store{}, standard(10, "audit"))
+	for range 3 * breathEvery {
+		r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 1)))
+	}
+	breaths := 0
+	r.m.Breathe(func() error { breaths++; return nil })
+	if _, err := r.m.Summary(); err != nil || breaths != 3 {
+		t.Errorf("%d breaths, %v", breaths, err)
+	}
+	over := errors.New("over")
+	r.m.Breathe(func() error { return over })
+	if _, err := r.m.Summary(); !errors.Is(err, over) {
+		t.Errorf("it ends with %v", err)
+	}
+}

@@ -86,9 +86,7 @@ func (l *Log) Pages(yield func(key, value []byte) error) (uint64, error) {
 // Capture implements cluster.Log. In mode sync it waits for a checkpoint that is
 // still queued.
 func (l *Log) Capture() (cluster.Capture, error) {
-	if l.edges.Load() > 0 {
-		l.drain()
-	}
+	l.settleEdges()
 	l.mu.RLock()
 	closed := l.mu.closed
 	l.mu.RUnlock()
@@ -97,4 +95,18 @@ func (l *Log) Capture() (cluster.Capture, error) {
 	}
 	c, err := l.engine.shelf.capture(l.group)
 	return c, inGroup(err, l.group)
+}
+
+// settleEdges waits until no checkpoint is queued, whatever else is: there may be
+// appends all the time.
+func (l *Log) settleEdges() {
+	if l.edges.Load() == 0 {
+		return
+	}
+	q := l.engine.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for l.edges.Load() > 0 {
+		q.drained.Wait()
+	}
 }

@@ -25,6 +25,15 @@ func (j *Judge) store(id uint64) *ids {
 	return s
 }
 
+// NumberOf returns which message has an id in a store, 0 if none.
+func (j *Judge) NumberOf(store, id uint64) uint64 {
+	by := j.store(store).by
+	if id == 0 || id > uint64(len(by)) {
+		return 0
+	}
+	return by[id-1].Number
+}
+
 // Publishing says that a publisher begins to publish a message.
 func (j *Judge) Publishing(store uint64, c Content) {
 	j.messages[c.Number] = &message{Content: c, store: store, above: j.store(store).confirmed}

@@ -394,4 +394,7 @@ func (w *world) act() {
 	if !w.suspends && w.fault(w.setup.suspend) {
 		w.suspend()
 	}
+	if w.fault(w.setup.backup) {
+		w.backup()
+	}
 }

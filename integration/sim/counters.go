@@ -59,6 +59,8 @@ const (
 	DeliveriesRecalled
 	PublishSuspended
 	AttachSuspended
+	BackupCompared
+	BackupRefused
 	events
 )
 
@@ -74,6 +76,7 @@ var eventNames = [events]string{
 	"liveness with a lame replica", "group went quiet", "leader of a quiet group crashed", "quiet group roused after a fault",
 	"flow of one direction cut", "cluster suspended", "suspended and everything settled", "deliveries taken back by a suspension",
 	"batch refused by a suspended cluster", "subscriber refused by a suspended cluster",
+	"backup compared with the log", "backup refused by a replica that installs a snapshot",
 }
 
 func (e Event) String() string { return eventNames[e] }

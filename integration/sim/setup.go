@@ -82,6 +82,7 @@ type setup struct {
 	forget                 float64 // of settling a message at all
 	lull                   float64 // of nobody doing anything for a while
 	suspend                float64 // of the cluster, by an operator, for a while
+	backup                 float64 // of a node, by an operator
 }
 
 const (
@@ -149,6 +150,7 @@ func drawSetup(o Options) setup {
 	s.lull = some(0.001)
 	s.oneFlow = some(0.003)
 	s.suspend = some(0.001)
+	s.backup = some(0.03)
 	return s
 }
 

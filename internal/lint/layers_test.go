@@ -34,7 +34,7 @@ var layers = []layer{
 
 	// One persistence service as a deterministic object: the glue between the
 	// state machine, dispatch and the replica.
-	{"server/service", of("cluster", "store", "durable", "durable/dispatch", "message", "api/perdure/v1")},
+	{"server/service", of("cluster", "store", "store/statefile", "durable", "durable/dispatch", "message", "api/perdure/v1")},
 	{"server", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...")},
 
 	{"client", of("api/perdure/v1", "message")},

@@ -14,4 +14,7 @@
 // It does not read bodies, write to sockets, or know a clock: deliveries go to
 // each subscription's Deliver function, which must not block; the shell reads
 // bodies from the log and sends them.
+//
+// An [Image] is a service's state at one entry, read by others while the service
+// goes on: so states are saved.
 package service
