@@ -18,6 +18,8 @@ type memoryShelf struct {
 	next        uint32
 	records     map[uint64]copyRecord
 	generations map[uint32]*memoryCopy
+	kept        int64 // bytes of all entries, as counted in room
+	room        *room
 }
 
 // memoryCopy is one generation.
@@ -34,6 +36,7 @@ func newMemoryShelf(next uint32) *memoryShelf {
 		next:        max(next, 1),
 		records:     map[uint64]copyRecord{},
 		generations: map[uint32]*memoryCopy{},
+		room:        heapRoom,
 	}
 }
 
@@ -58,13 +61,16 @@ func (s *memoryShelf) commit(changes []*change, _ bool) {
 	if s.closed {
 		return
 	}
+	before := s.kept
 	for _, c := range changes {
 		s.apply(c)
 	}
+	s.room.keep(s.kept - before)
 }
 
 func (s *memoryShelf) apply(c *change) {
-	if c.drop != 0 {
+	if g := s.generations[c.drop]; g != nil {
+		s.kept -= g.entries.bytes
 		delete(s.generations, c.drop)
 	}
 	if c.drop == c.generation {
@@ -82,6 +88,7 @@ func (s *memoryShelf) apply(c *change) {
 		g = &memoryCopy{pages: map[string][]byte{}, pins: map[*memoryCapture]struct{}{}}
 		s.generations[c.generation] = g
 	}
+	s.kept -= g.entries.bytes
 	for _, r := range c.dead {
 		g.drop(r)
 	}
@@ -94,6 +101,7 @@ func (s *memoryShelf) apply(c *change) {
 	}
 	g.put(c.pages)
 	g.entries.tidy()
+	s.kept += g.entries.bytes
 }
 
 // drop removes dead entries; who has pinned them keeps them.
@@ -149,8 +157,11 @@ func (s *memoryShelf) scan(generation uint32, r cluster.Range, yield func(*pb.En
 func (s *memoryShelf) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed {
+		s.room.keep(-s.kept)
+	}
 	s.closed = true
-	s.generations, s.records = nil, nil
+	s.generations, s.records, s.kept = nil, nil, 0
 	return nil
 }
 

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package raftlog
+
+func reserveHuge(int64) bool { return false }
