@@ -51,6 +51,7 @@ type publisherConfig struct {
 	windowBatches int
 	windowBytes   int
 	compression   message.Compression
+	session       *Session // the only one; nil: whichever
 }
 
 type subscribeConfig struct {

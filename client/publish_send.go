@@ -183,6 +183,7 @@ func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
 	case perdurepb.Reason_REASON_SESSION_UNKNOWN, perdurepb.Reason_REASON_EPOCH_CHANGED,
 		perdurepb.Reason_REASON_SEQUENCE_REUSED:
 		p.endUnknown(w.abandon(), err)
+		p.broken(err)
 		err.Retryable = true
 		return err
 	case perdurepb.Reason_REASON_STORE_FULL, perdurepb.Reason_REASON_OVERLOADED, perdurepb.Reason_REASON_SUSPENDED:
@@ -205,6 +206,7 @@ func (p *Publisher) outcome(l *publishLink, o *perdurepb.PublishOutcome) error {
 		w.reject()
 	}
 	p.settle(w.pop(), Receipt{}, err)
+	p.broken(err)
 	return nil
 }
 

@@ -88,7 +88,11 @@ func (p *Publisher) connect(ctx context.Context, retry time.Duration, down error
 		endpoint: p.endpoint, retry: retry, hint: leaderHint(down), resumes: down != nil,
 		try: func(ctx context.Context, address string) (err error) {
 			l, err = p.openAt(ctx, address)
-			if errors.Is(err, ErrSessionUnknown) || errors.Is(err, ErrEpochChanged) || errors.Is(err, ErrNoSuchStore) {
+			switch {
+			case !sessionGone(err):
+			case p.bound():
+				err = p.doubt(err)
+			default:
 				// The session is gone, or its store. The next try opens a new one.
 				p.forgetSession(err)
 				l, err = p.openAt(ctx, address)
@@ -227,10 +231,15 @@ func (p *Publisher) attach(l *publishLink) bool {
 	}
 	unknown, ok := p.mu.win.opened(l.opened)
 	p.endUnknown(unknown, refusal(ErrSessionUnknown, nil, "server %s does not know the session", l.address))
+	if len(unknown) > 0 {
+		p.broken(refusal(ErrSessionUnknown, nil, "server %s does not know the session", l.address))
+	}
 	if !ok {
 		p.mu.down = &Error{Reason: "SESSION_UNKNOWN", Retryable: true, Message: fmt.Sprintf("server %s has stored up to batch %d of the session, which does not fit what was sent", l.address, l.opened.LastSequence)}
+		p.broken(p.mu.down)
 		return false
 	}
+	p.mu.doubted = time.Time{}
 	p.mu.maxMessage = int(min(l.opened.MaxMessageSize, message.HardMaxMessageSize))
 	p.mu.open.SetMaxMessageSize(p.mu.maxMessage)
 	p.mu.receipt = Receipt{Store: l.opened.Store, Durability: durabilityOf(l.opened.Durability), Confirmed: !l.opened.Noconfirm}
@@ -259,6 +268,11 @@ func (p *Publisher) detach(err error) {
 func (p *Publisher) fail(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.end(err)
+}
+
+// end does what fail does; the lock is held.
+func (p *Publisher) end(err error) {
 	p.mu.err, p.mu.link = err, nil
 	if p.mu.expiry != nil {
 		p.mu.expiry.Stop()
@@ -319,6 +333,9 @@ func (p *Publisher) expire() {
 	p.endUnknown(unknown, why)
 	for _, b := range unstored {
 		p.settle(b, Receipt{}, why)
+	}
+	if len(unknown)+len(unstored) > 0 {
+		p.broken(why)
 	}
 	if b := p.mu.opening; b != nil && !b.born.After(limit) {
 		p.dropOpen()

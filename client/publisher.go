@@ -42,6 +42,7 @@ type Publisher struct {
 		maxMessage int           // bytes, as the server says
 		receipt    Receipt       // what every receipt of the session has in common
 		down       error         // why there is no link
+		doubted    time.Time     // since when servers do not know the session; zero if they do
 		expiry     *time.Timer   // set while there is no link and retrying ends some day
 		hold       time.Time     // nothing is sent before, after a rejection
 		pauses     pauses        // between rejections
@@ -76,6 +77,9 @@ func (c *Client) Publisher(ctx context.Context, endpoint string, opts ...Publish
 	}
 	p.ctx, p.stop = context.WithCancelCause(c.ctx)
 	p.mu.win = newWindow(p.cfg.windowBatches, p.cfg.windowBytes)
+	if s := p.cfg.session; s != nil {
+		p.mu.win.resume(*s)
+	}
 	if err := c.adopt(p); err != nil {
 		p.stop(err)
 		return nil, err

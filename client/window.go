@@ -37,10 +37,17 @@ type window struct {
 	store          uint64
 	first          uint64
 	attempt        uint32
+	foreign        bool // the session is another publisher's, who knows first
 }
 
 func newWindow(maxBatches, maxBytes int) window {
 	return window{maxBatches: maxBatches, maxBytes: maxBytes, first: 1, attempt: 1}
+}
+
+// resume makes the window go on with a session that is there, if it is one.
+func (w *window) resume(s Session) {
+	w.session, w.epoch, w.store = s.ID, s.Epoch, s.Store
+	w.foreign = s.ID != 0
 }
 
 // room reports whether a batch of size bytes may be pushed. A single one always
@@ -116,7 +123,9 @@ func (w *window) abandon() []*batch {
 // belong together, so that a new session has to be opened.
 func (w *window) opened(o *perdurepb.PublishOpened) (unknown []*batch, ok bool) {
 	resumed := w.session != 0 && o.Session == w.session && o.Epoch == w.epoch
-	if resumed {
+	if resumed && w.foreign {
+		w.first = o.LastSequence + 1
+	} else if resumed {
 		sent := uint64(0)
 		for _, b := range w.batches {
 			if b.sent {
@@ -132,6 +141,7 @@ func (w *window) opened(o *perdurepb.PublishOpened) (unknown []*batch, ok bool) 
 		w.session, w.epoch = o.Session, o.Epoch
 		w.first = o.LastSequence + 1
 	}
+	w.foreign = false
 	w.store = o.StoreId
 	w.attempt = max(o.Attempt, 1)
 	w.handed = 0

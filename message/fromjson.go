@@ -3,6 +3,7 @@ package message
 import (
 	"math"
 	"strconv"
+	"time"
 )
 
 // FromJSON makes a message from a JSON object: each member becomes a field.
@@ -32,6 +33,7 @@ func FromJSON(line []byte) (*Message, error) {
 // jsonReader turns JSON into values within the limits of a message.
 type jsonReader struct {
 	items int
+	typed bool // objects may stand for values, see AppendTyped
 }
 
 func (d *jsonReader) count(p *scanner, n int) error {
@@ -112,6 +114,9 @@ func (d *jsonReader) value(p *scanner, depth int) (Value, error) {
 		s, err := p.text()
 		return String(s), err
 	case c == '{':
+		if name, found := d.tag(p); found {
+			return d.tagged(p, name)
+		}
 		if err := d.count(p, 1); err != nil {
 			return Value{}, err
 		}
@@ -211,6 +216,10 @@ func arrayOf(p *scanner, kind Kind, elems []Value) (Value, error) {
 		return Bools(convert(elems, func(v Value) bool { return v.num != 0 })), nil
 	case KindMessage:
 		return NestedArray(convert(elems, func(v Value) *Message { m, _ := v.AsNested(); return m })), nil
+	case KindBytes:
+		return BytesArray(convert(elems, func(v Value) []byte { b, _ := v.AsBytes(); return b })), nil
+	case KindTime:
+		return Times(convert(elems, func(v Value) time.Time { t, _ := v.AsTime(); return t })), nil
 	}
 	floats := make([]float64, len(elems))
 	for i, v := range elems {

@@ -18,6 +18,7 @@ var layers = []layer{
 	{"internal/lint", nil},
 
 	{"message", nil},
+	{"message/portable", of("message")},
 	{"realm", of("message")},
 	{"realm/catalog", of("realm", "api/state/v1")},
 	{"durable", of("message")},
@@ -39,7 +40,7 @@ var layers = []layer{
 
 	{"client", of("api/perdure/v1", "message")},
 	{"bench", of("client", "message", "internal/fleet")},
-	{"cmd/perdure", of("server", "store/statefile", "realm", "client", "bench", "message", "api/perdure/v1", "internal/fleet", "internal/flights")},
+	{"cmd/perdure", of("server", "store/statefile", "realm", "client", "bench", "message/...", "api/perdure/v1", "internal/fleet", "internal/flights")},
 
 	{"integration/...", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...",
 		"client", "bench", "internal/flights", "integration/...")},
