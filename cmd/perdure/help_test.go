@@ -44,7 +44,7 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
 		clustersView{}, clusterDone{}, planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
 		statefile.Manifest{}, statefile.Summary{}, statefile.StoreSummary{}, statefile.DurableSummary{}, statefile.Difference{}, statefile.Totals{},
-		stateVerified{}, stateDiff{}, exportedView{},
+		stateVerified{}, stateDiff{}, importResult{}, importCheck{},
 	} {
 		for field := range reflect.TypeOf(v).Fields() {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")

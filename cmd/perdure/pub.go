@@ -142,7 +142,7 @@ func (p *program) pub(ctx context.Context, conn *connection, endpoint string, in
 		err = errors.Join(err, stopped)
 	}
 	if err != nil {
-		return &partly{err, t.progress(endpoint, in)}
+		return &partly{err, in.progress(endpoint, t)}
 	}
 	return p.printPublished(endpoint, t, output)
 }

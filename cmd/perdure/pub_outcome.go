@@ -71,7 +71,7 @@ func awaitOutcomes(way <-chan sent, timeout time.Duration, stop context.CancelCa
 		ctx, cancel := context.WithTimeout(context.Background(), timeout+outcomeGrace)
 		receipt, err := one.future.Wait(ctx)
 		cancel()
-		t.count(one.line, receipt, err)
+		t.count(lineRange{one.line, one.line}, 1, receipt, err)
 		if err != nil && t.err == nil {
 			t.err = err
 			stop(err)
@@ -80,8 +80,9 @@ func awaitOutcomes(way <-chan sent, timeout time.Duration, stop context.CancelCa
 	return t
 }
 
-// count enters the outcome of the next message.
-func (t *tally) count(line int, r client.Receipt, err error) {
+// count enters the outcome of the next n messages, which are of some lines; r is
+// of the first.
+func (t *tally) count(lines lineRange, n int, r client.Receipt, err error) {
 	v := confirmed
 	switch {
 	case errors.Is(err, client.ErrOutcomeUnknown):
@@ -94,24 +95,24 @@ func (t *tally) count(line int, r client.Receipt, err error) {
 	if err == nil {
 		t.store, t.interested = r.Store, t.interested || r.Interested
 		if r.Duplicate {
-			t.duplicates++
+			t.duplicates += n
 		}
 		if r.ID != 0 {
-			t.high = r.ID
+			t.high = r.ID + message.ID(n-1)
 			if t.first == 0 {
 				t.first = r.ID
 			}
 		}
 	} else if t.next == 0 {
-		t.next = line
+		t.next = lines.First
 	}
-	t.counts[v]++
+	t.counts[v] += n
 	if n := len(t.lines[v]); n > 0 && t.before == v {
-		t.lines[v][n-1].Last = line // blank lines between make no gap
+		t.lines[v][n-1].Last = lines.Last // blank lines between make no gap
 	} else {
-		t.lines[v] = append(t.lines[v], lineRange{line, line})
+		t.lines[v] = append(t.lines[v], lines)
 	}
-	t.before, t.last = v, line
+	t.before, t.last = v, lines.Last
 }
 
 // published is how many messages left, and may be stored.
@@ -147,13 +148,14 @@ type progress struct {
 	GoOn           string      `json:"go_on"`     // a command
 
 	noun       string // what the numbers count
+	resumes    bool   // who goes on is the same publisher
 	handed     []lineRange
 	notStored  []lineRange
 	outOfOrder []lineRange // confirmed, behind what is not
 }
 
-// progress says how far t came with what in yields.
-func (t *tally) progress(endpoint string, in *pubInput) *progress {
+// progress says how far t came with the lines of an input.
+func (t *tally) progress() *progress {
 	g := &progress{
 		Published: t.published(), Confirmed: t.counts[confirmed], Unknown: t.counts[unknown], LastID: t.high, Confirms: t.counts[handed] == 0,
 		ConfirmedLines: append([]lineRange{}, t.lines[confirmed]...), UnknownLines: append([]lineRange{}, t.lines[unknown]...),
@@ -167,6 +169,12 @@ func (t *tally) progress(endpoint string, in *pubInput) *progress {
 			g.outOfOrder = append(g.outOfOrder, r)
 		}
 	}
+	return g
+}
+
+// progress says how far t came with what in yields.
+func (in *pubInput) progress(endpoint string, t *tally) *progress {
+	g := t.progress()
 	g.GoOn = in.goOn(endpoint, g.Next)
 	if in.lines == nil {
 		g.noun = "BODY"
@@ -190,7 +198,7 @@ func (g *progress) print(w io.Writer) {
 	if len(g.outOfOrder) > 0 {
 		fmt.Fprintf(w, "  and leave out what is confirmed: %s\n", g.list(g.outOfOrder))
 	}
-	if g.Unknown > 0 {
+	if g.Unknown > 0 && !g.resumes {
 		fmt.Fprintln(w, "  what is unknown may then be stored twice: another run is another publisher")
 	}
 }

@@ -21,10 +21,10 @@ func TestTally(t *testing.T) {
 		if i > 0 {
 			line++ // line 2 was blank
 		}
-		tl.count(line, ok, err)
+		tl.count(lineRange{line, line}, 1, ok, err)
 	}
 	in := &pubInput{name: "my file", lines: strings.NewReader(""), jsonl: true, flags: " --timeout 5s"}
-	g := tl.progress("default", in)
+	g := in.progress("default", tl)
 	if g.Published != 5 || g.Confirmed != 3 || g.Unknown != 2 || g.Next != 4 || fmt.Sprint(g.UnknownLines) != "[4 to 5]" {
 		t.Errorf("%+v", g)
 	}
@@ -41,11 +41,11 @@ func TestTally(t *testing.T) {
 		t.Errorf("says\n%s, want\n%s", text.String(), want)
 	}
 	bodies := &pubInput{bodies: []string{"one", "two words", "it's", "", "five", "six", "seven"}}
-	if got, want := tl.progress("e", bodies).GoOn, `perdure pub e '' five six seven`; got != want {
+	if got, want := bodies.progress("e", tl).GoOn, `perdure pub e '' five six seven`; got != want {
 		t.Errorf("says %s, want %s", got, want)
 	}
 	bodies.bodies[3], bodies.bodies = "it's", bodies.bodies[:4]
-	if got, want := tl.progress("an endpoint", bodies).GoOn, `perdure pub 'an endpoint' 'it'\''s'`; got != want {
+	if got, want := bodies.progress("an endpoint", tl).GoOn, `perdure pub 'an endpoint' 'it'\''s'`; got != want {
 		t.Errorf("says %s, want %s", got, want)
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/store/statefile"
 )
 
@@ -265,36 +263,26 @@ func absent(s string) string {
 	return s
 }
 
-// exportedView is a message as `state export` prints it.
-type exportedView struct {
-	Store    string   `json:"store"`
-	Durables []string `json:"durables"` // that have not acknowledged it
-	messageView
-}
-
 func (p *program) stateExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export FILE",
-		Short: "Print the messages in a file, a JSON object a line",
+		Short: "Print the messages in a file, as JSON Lines or CSV",
 		Long: "Prints the messages that some durable has not acknowledged, in the order of stores and ids.\n" +
-			"--store, --durable and --matcher say which; durables names who still wants a message.",
+			"--store, --durable and --matcher say which; durables names who still wants a message.\n" +
+			"What is printed can be published again, and loses nothing: see perdure store import.",
 		Example: "  perdure state export main.state\n" +
 			"  perdure state export main.state --store flights --durable delays\n" +
+			"  perdure state export main.state --store flights -o csv\n" +
 			"  perdure state export main.state --matcher '{\"origin\":\"LAS\"}'",
 		Args: oneArg("FILE"),
 	}
 	var sel statefile.Selection
 	cmd.Flags().StringVar(&sel.Store, "store", "", "only messages of this store")
-	cmd.Flags().StringVar(&sel.Durable, "durable", "", "only what is pending in durables of this name")
-	matcher := cmd.Flags().String("matcher", "", "only messages that match, such as {\"origin\":\"LAS\"}")
-	output := outputFlag(cmd)
+	parse := selectionFlags(cmd, &sel)
+	output := exportFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_ = *output // both ways print the same: there is only JSON
-		var err error
-		if *matcher != "" {
-			if sel.Matcher, err = message.ParseMatcher(*matcher); err != nil {
-				return usagef(cmd, "--matcher: %w", err)
-			}
+		if err := parse(); err != nil {
+			return err
 		}
 		f, err := openState(cmd.Context(), args[0])
 		if err != nil {
@@ -308,11 +296,7 @@ func (p *program) stateExportCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		out := bufio.NewWriterSize(p.stdout, 1<<16)
-		err = statefile.Export(in, sel, func(m *statefile.Message) error {
-			return writeJSONLine(out, exportedView{m.Store, m.Durables, newMessageView(m.ID, time.Unix(0, m.Stamp), int(m.Ended), &m.Message)})
-		})
-		return errors.Join(err, out.Flush())
+		return p.export(in, sel, *output)
 	}
 	return cmd
 }

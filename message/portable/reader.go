@@ -22,11 +22,12 @@ type Reader struct {
 	cells   []cell
 	content []byte // what cells are cut from
 	headed  bool
+	limit   int // MaxRecord, less in tests
 }
 
 // NewReader returns a reader of a format.
 func NewReader(in io.Reader, f Format) *Reader {
-	return &Reader{in: bufio.NewReaderSize(in, 64<<10), format: f, next: 1}
+	return &Reader{in: bufio.NewReaderSize(in, 64<<10), format: f, next: 1, limit: MaxRecord}
 }
 
 // Line returns the line on which the last record began, and that on which it
@@ -140,8 +141,8 @@ func (r *Reader) readLine(at int) error {
 	for {
 		part, err := r.in.ReadSlice('\n')
 		r.raw = append(r.raw, part...)
-		if len(r.raw)-at > MaxRecord {
-			return &Error{Line: r.line, Err: fmt.Errorf("%w: the record is longer than %d bytes", message.ErrTooLarge, MaxRecord)}
+		if len(r.raw)-at > r.limit {
+			return &Error{Line: r.line, Err: fmt.Errorf("%w: the record is longer than %d bytes", message.ErrTooLarge, r.limit)}
 		}
 		if err != bufio.ErrBufferFull {
 			return err
