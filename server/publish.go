@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
@@ -109,7 +110,7 @@ func (p *publishStream) open(ctx context.Context, open *perdurepb.PublishOpen) (
 	if !opened.Noconfirm {
 		p.session = open.GetSession()
 		if p.session == 0 {
-			r, err := t.propose(ctx, store.AppendOpenSession(nil, t.store.ID, epoch))
+			r, err := t.propose(ctx, store.AppendOpenSession(nil, t.store.ID, epoch, uint64(time.Now().UnixMicro())))
 			if err != nil {
 				return nil, err
 			}

@@ -322,7 +322,7 @@ func TestFullQueue(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(n.ctx())
 	cancel()
-	_, err := propose(ctx, h.group, store.AppendOpenSession(nil, 1, 0))
+	_, err := propose(ctx, h.group, store.AppendOpenSession(nil, 1, 0, 0))
 	close(release)
 	wantReason(t, asFault(err), perdurepb.Reason_REASON_OVERLOADED)
 	n.mustPublisher("flights").stored(1, 1, bodies("a"))

@@ -68,16 +68,13 @@ func (m *Machine) planAdoption(g *staging) ([]adoption, Result) {
 	if len(g.state.stores) != len(g.targets) {
 		return nil, refuse("%d of %d stores have come", len(g.state.stores), len(g.targets))
 	}
-	if err := g.state.agrees(); err != nil {
+	if err := g.state.agrees(g.live); err != nil {
 		return nil, refuse("%v", err)
 	}
-	switch s, err := g.state.Summary(); {
-	case err != nil:
-		return nil, refuse("%v", err)
-	case s.StateHash != g.hash:
-		return nil, refuse("the state hashes to %s, not to %s", s.StateHash, g.hash)
+	if hash := g.tally.Summary().StateHash; hash != g.hash {
+		return nil, refuse("the state hashes to %s, not to %s", hash, g.hash)
 	}
-	var plan []adoption
+	plan := make([]adoption, 0, len(g.targets))
 	for i, from := range g.state.stores {
 		to, r := m.target(g, i)
 		if r.Code != OK {
@@ -90,29 +87,25 @@ func (m *Machine) planAdoption(g *staging) ([]adoption, Result) {
 			}
 			a.epoch++
 		}
-		var why string
-		g.state.each(from, func(d *durableState) {
+		for _, d := range g.durables[i] {
 			o := to.names[d.name]
 			if o != nil && o.dynamic {
 				o = nil // it goes with all that the store has
 			}
 			switch {
 			case o == nil && !d.dynamic:
-				why = fmt.Sprintf("store %q has no durable %q in its definition", to.spec.name, d.name)
+				return nil, refuse("store %q has no durable %q in its definition", to.spec.name, d.name)
 			case o != nil && (o.options.Kind != d.options.Kind || o.options.Matcher != d.options.Matcher):
-				why = fmt.Sprintf("durable %q of store %q is %v with matcher %q, the saved one is %v with matcher %q",
+				return nil, refuse("durable %q of store %q is %v with matcher %q, the saved one is %v with matcher %q",
 					d.name, to.spec.name, o.options.Kind, o.options.Matcher, d.options.Kind, d.options.Matcher)
 			}
 			a.heirs = append(a.heirs, heir{to: o, from: d})
-		})
-		if why != "" {
-			return nil, refuse("%s", why)
 		}
 		plan = append(plan, a)
 	}
 	for x := g.state.sessions.first; x != nil; x = x.next {
-		if o := m.sessions.byID[x.id]; o != nil && !slices.ContainsFunc(plan, func(a adoption) bool { return a.to.id == o.store }) {
-			return nil, refuse("session %d belongs to store %d, which is not loaded", x.id, o.store)
+		if err := m.unopened(x.id, plan[x.store-1].to); err != nil {
+			return nil, refuse("%v", err)
 		}
 	}
 	return plan, Result{}

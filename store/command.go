@@ -111,9 +111,11 @@ func appendRanges(dst []byte, ranges []Range) []byte {
 	return dst
 }
 
-// AppendOpenSession appends an OpenSession: the result's Session is new.
-func AppendOpenSession(dst []byte, store uint64, epoch uint16) []byte {
-	return appendProto(dst, kindOpenSession, &statepb.OpenSession{Store: store, Epoch: uint32(epoch)})
+// AppendOpenSession appends an OpenSession: the result's Session is new, and above a
+// number that the leader takes from its clock: so a publisher of one cluster does not
+// find the session of another, whose state was loaded there.
+func AppendOpenSession(dst []byte, store uint64, epoch uint16, above uint64) []byte {
+	return appendProto(dst, kindOpenSession, &statepb.OpenSession{Store: store, Epoch: uint32(epoch), Above: above})
 }
 
 // AppendCloseSession appends a CloseSession.

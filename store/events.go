@@ -69,8 +69,9 @@ func (m *Machine) Removed() []uint64 {
 	return out
 }
 
-// Replaced reports whether, since the last call, a saved state took the place of
-// stores: whoever dispatches begins anew.
+// Replaced reports whether, since the last call, a load has begun, or was committed
+// and took the place of stores: whoever dispatches begins anew. When it begins, so
+// that no acknowledgement of what was delivered before comes after the commit.
 func (m *Machine) Replaced() bool {
 	replaced := m.events.replaced
 	m.events.replaced = false

@@ -20,7 +20,7 @@ func FuzzApply(f *testing.F) {
 		fuzzLoad(f),
 		{AppendPublish(nil, 1, 1, 1, 1, batch), AppendSettle(nil, 10, []Range{{1, 2}})},
 		{AppendPublish(nil, 1, 0, 0, 0, newBatch(f, 1, "a", "b")), AppendRelease(nil, 11, []Range{{1, 9}}, true), AppendWatermark(nil, 11, 7)},
-		{AppendOpenSession(nil, 1, 0), AppendCloseSession(nil, 1), AppendTick(nil, []uint64{1}), AppendChecksum(nil, 3, 4)},
+		{AppendOpenSession(nil, 1, 0, 0), AppendCloseSession(nil, 1), AppendTick(nil, []uint64{1}), AppendChecksum(nil, 3, 4)},
 		{AppendCreateDurable(nil, &statepb.CreateDurable{Store: 1, Name: "x", Kind: 1, Matcher: `{"k":"a"}`}), AppendPublish(nil, 1, 0, 0, 0, batch), AppendDeleteDurable(nil, dynamicBit|1)},
 		{AppendAttach(nil, 10, 1, 2), AppendDetach(nil, 10, 1), AppendDeploy(nil, &statepb.Deploy{Revision: 2})},
 		{AppendSuspend(nil, 5e9), AppendPublish(nil, 1, 1, 1, 1, batch), AppendAttach(nil, 10, 1, 2), AppendDeploy(nil, &statepb.Deploy{Revision: 2}), AppendResume(nil)},
@@ -75,7 +75,7 @@ func fuzzLoad(f *testing.F) [][]byte {
 	l := newLoader(f, 1, &statepb.Store{Id: 1, Name: "flights", Durables: []*statepb.Durable{
 		standard(10, "audit"), {Id: 11, Name: "work", Kind: 2, Matcher: `{"k":"a"}`}}})
 	l.want(OK, AppendResume(nil))
-	session := l.want(OK, AppendOpenSession(nil, 1, 0)).Session
+	session := l.want(OK, AppendOpenSession(nil, 1, 0, 0)).Session
 	l.want(OK, AppendPublish(nil, 1, session, 1, 1, newBatch(f, 1, "a", "b")))
 	l.want(OK, AppendRelease(nil, 11, []Range{{1, 9}}, true))
 	file, manifest := l.save()

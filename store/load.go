@@ -103,6 +103,9 @@ func (m *Machine) loadedState(applied uint64, lives *[]uint64) error {
 		if err := g.state.loaded(applied, lives, false); err != nil {
 			return fmt.Errorf("load %016x: %w", g.load, err)
 		}
+		if err := g.loaded(); err != nil {
+			return fmt.Errorf("%w: load %016x: %w", ErrState, g.load, err)
+		}
 	}
 	return nil
 }
@@ -124,26 +127,30 @@ func (m *Machine) loaded(applied uint64, lives *[]uint64, whole bool) error {
 	if err := m.loadedSessions(); err != nil || !whole {
 		return err
 	}
-	if err := m.agrees(); err != nil {
+	live := make([]uint64, len(m.stores))
+	for i, s := range m.stores {
+		s.index.each(func(b *batch) { live[i] += b.live })
+	}
+	if err := m.agrees(live); err != nil {
 		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	return nil
 }
 
-// agrees says whether what is pending in the durables is what they count, and
-// what the indexes hold.
-func (m *Machine) agrees() error {
+// agrees says whether what is pending in the durables is what they count, and what
+// the indexes of the stores hold: so many pairs of a durable and a message.
+func (m *Machine) agrees(live []uint64) error {
+	pairs := make([]uint64, len(m.stores))
 	for _, d := range m.durables {
 		if d.matched < d.acked || d.matched-d.acked != d.pending.Len() {
 			return fmt.Errorf("durable %q wanted %d messages, %d were settled, %v", d.name, d.matched, d.acked, &d.pending)
 		}
+		i, _ := findStore(m.stores, d.store.id)
+		pairs[i] += d.pending.Len()
 	}
-	for _, s := range m.stores {
-		var pairs, live uint64
-		m.each(s, func(d *durableState) { pairs += d.pending.Len() })
-		s.index.each(func(b *batch) { live += b.live })
-		if pairs != live {
-			return fmt.Errorf("store %q: %d messages are pending, the index knows %d", s.spec.name, pairs, live)
+	for i, s := range m.stores {
+		if pairs[i] != live[i] {
+			return fmt.Errorf("store %q: %d messages are pending, the index knows %d", s.spec.name, pairs[i], live[i])
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func (r *rig) deploy(s *statepb.Store, durables ...*statepb.Durable) uint64 {
 	r.t.Helper()
 	s.Id, s.Name, s.Durables = 1, "flights", durables
 	r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: r.m.revision + 1, Stores: []*statepb.Store{s}}))
-	return r.want(OK, AppendOpenSession(nil, 1, 0)).Session
+	return r.want(OK, AppendOpenSession(nil, 1, 0, 0)).Session
 }
 
 func standard(id uint64, name string) *statepb.Durable {
@@ -369,7 +369,7 @@ func TestApplyRefuses(t *testing.T) {
 	r := newRig(t)
 	r.deploy(&statepb.Store{})
 	before := r.m.Hash()
-	open := AppendOpenSession(nil, 1, 0)
+	open := AppendOpenSession(nil, 1, 0, 0)
 	for name, apply := range map[string]func() error{
 		"unknown kind": func() error {
 			_, err := r.m.Apply(r.index+1, 1, r.now, [][]byte{open, {200, 1}}, make([]uint32, 2), nil)

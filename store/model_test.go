@@ -274,7 +274,7 @@ func (p *player) start() {
 	}
 	p.o.durables[10], p.o.durables[11] = newModelDurable(""), newModelDurable("a")
 	p.apply([][]byte{AppendDeploy(nil, &statepb.Deploy{Revision: 1, Stores: []*statepb.Store{s}})})
-	for _, r := range p.apply([][]byte{AppendOpenSession(nil, 1, 0), AppendOpenSession(nil, 1, 0)}) {
+	for _, r := range p.apply([][]byte{AppendOpenSession(nil, 1, 0, 0), AppendOpenSession(nil, 1, 0, 0)}) {
 		p.o.sessions[r.Session] = &modelSession{attempt: 1, said: map[uint64]Result{}, bytes: map[uint64]string{}}
 	}
 }

@@ -21,7 +21,7 @@ func (m *Machine) applyRare(c []byte) (Result, error) {
 	}
 	switch cmd := cmd.(type) {
 	case *statepb.OpenSession:
-		return m.openSession(cmd.Store, cmd.Epoch), nil
+		return m.openSession(cmd), nil
 	case *statepb.CloseSession:
 		return m.closeSession(cmd.Session), nil
 	case *statepb.CreateDurable:

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -21,7 +22,7 @@ func saved(t testing.TB) ([]byte, []*statepb.Store) {
 	l := newLoader(t, 1, stores...)
 	l.want(OK, AppendResume(nil))
 	for range 3 {
-		l.want(OK, AppendOpenSession(nil, 2, 0))
+		l.want(OK, AppendOpenSession(nil, 2, 0, 0))
 	}
 	l.want(OK, AppendCreateDurable(nil, &statepb.CreateDurable{Store: 2, Name: "d", Kind: 2}))
 	for i := range uint64(9) {
@@ -181,6 +182,9 @@ func TestLoadDoubtsFiles(t *testing.T) {
 	good := []statefile.Record{store, wanting(7, 2), pending, counts, batch(1, 1e15)}
 	manifest, list := parts(t, crafted(t, good...), 1)
 	newLoader(t, 6, stores...).load(begin(1, manifest, 1), list)
+	if _, _, err := statefile.Verify(bytes.NewReader(crafted(t, good...)), nil); err != nil {
+		t.Fatal(err)
+	}
 	for name, records := range map[string][]statefile.Record{
 		"more was wanted than is pending":    {store, wanting(8, 2), pending, batch(1, 1e15)},
 		"more was acknowledged than wanted":  {store, wanting(2, 7), pending, batch(1, 1e15)},
@@ -191,19 +195,26 @@ func TestLoadDoubtsFiles(t *testing.T) {
 		"batches whose times fall":           {store, wanting(10, 0), &statefile.Pending{Runs: []statefile.Run{{First: 1, N: 10}}}, batch(1, 1e15), batch(6, 1e15-1)},
 		"a count of what is not pending":     {store, wanting(7, 2), pending, &statefile.Counts{Ended: []statefile.Ended{{ID: 6, Times: 1}}}, batch(1, 1e15)},
 		"a session that has expired":         {store, wanting(7, 2), pending, &statefile.Session{ID: 1, Attempt: 1, Idle: sessionIdle + 1}, batch(1, 1e15)},
+		"sessions whose last use falls":      {store, wanting(7, 2), pending, &statefile.Session{ID: 1, Attempt: 1, Idle: 5}, &statefile.Session{ID: 2, Attempt: 1, Idle: 6}, batch(1, 1e15)},
+		"more was wanted than can be":        {store, wanting(1<<63+5, 1<<63), pending, batch(1, 1e15)},
 		"marks that do not decode":           {store, &statefile.Durable{Name: "audit", Kind: 1, Prefetch: 5, Matched: 5, Marks: []byte{9}}, pending, batch(1, 1e15)},
 		"an attachment that was never given": {store, &statefile.Durable{Name: "audit", Kind: 1, Prefetch: 5, Matched: 5, Marks: []byte{0}, Attachment: [3]uint64{1, 2, 3}}, pending, batch(1, 1e15)},
 		"a matcher that does not parse":      {store, &statefile.Durable{Name: "audit", Kind: 1, Prefetch: 5, Matcher: "{", Matched: 5, Marks: []byte{0}}, pending, batch(1, 1e15)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			manifest, list := parts(t, crafted(t, records...), 1)
+			file := crafted(t, records...)
+			manifest, list := parts(t, file, 1)
 			newLoader(t, 6, stores...).refused(begin(1, manifest, 1), list, LoadRefused)
+			if _, _, err := statefile.Verify(bytes.NewReader(file), nil); !errors.Is(err, statefile.Altered) {
+				t.Errorf("verified: %v", err)
+			}
 		})
 	}
 	// Parts that a tally refuses as well, but that need not come from one.
 	for name, change := range map[string]func([]statefile.Block) []statefile.Block{
 		"pending twice":    func(l []statefile.Block) []statefile.Block { return slices.Insert(l, 2, l[2]) },
 		"counts twice":     func(l []statefile.Block) []statefile.Block { return slices.Insert(l, 3, l[3]) },
+		"batch twice":      func(l []statefile.Block) []statefile.Block { return append(l, l[4]) },
 		"pending too late": func(l []statefile.Block) []statefile.Block { l[2], l[4] = l[4], l[2]; return l },
 	} {
 		t.Run(name, func(t *testing.T) {

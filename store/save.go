@@ -78,13 +78,17 @@ func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch)
 	if m.breathe != nil {
 		yield = m.breathing(yield)
 	}
+	at := make(map[uint64]uint32, len(stores)) // position, by id
+	for i, s := range stores {
+		at[s.id] = uint32(i)
+	}
 	for i := 0; i < len(stores) && err == nil; i++ {
 		s := stores[i]
 		err = yield(&statefile.Store{Name: s.spec.name, Epoch: s.epoch, Counter: s.counter}, nil)
 	}
 	for i := 0; i < len(durables) && err == nil; i++ {
 		d := durables[i]
-		err = yield(d.saved(uint32(slices.Index(stores, d.store))), nil)
+		err = yield(d.saved(at[d.store.id], m.suspended), nil)
 	}
 	for i := 0; i < len(durables) && err == nil; i++ {
 		err = durables[i].walkPending(uint32(i), yield)
@@ -93,8 +97,8 @@ func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch)
 		err = durables[i].walkCounts(uint32(i), yield)
 	}
 	for x := m.sessions.first; x != nil && err == nil; x = x.next {
-		if i := slices.IndexFunc(stores, func(s *storeState) bool { return s.id == x.store }); i >= 0 {
-			err = yield(x.saved(uint32(i), m.running), nil)
+		if i, ok := at[x.store]; ok {
+			err = yield(x.saved(i, m.running), nil)
 		}
 	}
 	for i := 0; i < len(stores) && err == nil; i++ {
@@ -136,17 +140,22 @@ func (m *Machine) chosen(names []string) (stores []*storeState, durables []*dura
 		}
 	}
 	slices.SortFunc(stores, func(a, b *storeState) int { return cmp.Compare(a.spec.name, b.spec.name) })
-	for _, s := range stores {
-		from := len(durables)
-		m.each(s, func(d *durableState) { durables = append(durables, d) })
-		slices.SortFunc(durables[from:], func(a, b *durableState) int { return cmp.Compare(a.name, b.name) })
+	for _, d := range m.durables {
+		if len(names) == 0 || slices.Contains(names, d.store.spec.name) {
+			durables = append(durables, d)
+		}
 	}
+	slices.SortFunc(durables, func(a, b *durableState) int {
+		return cmp.Or(cmp.Compare(a.store.spec.name, b.store.spec.name), cmp.Compare(a.name, b.name))
+	})
 	return stores, durables, nil
 }
 
-func (d *durableState) saved(store uint32) *statefile.Durable {
+// saved returns the record of d. While the cluster is suspended nothing is out: what
+// was delivered is settled or was taken back, uncounted.
+func (d *durableState) saved(store uint32, suspended bool) *statefile.Durable {
 	marks := d.marks.Clone()
-	if at, ok := d.handed(); ok {
+	if at, ok := d.handed(); ok && !suspended {
 		marks.Add(at)
 	}
 	return &statefile.Durable{

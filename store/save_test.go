@@ -100,7 +100,7 @@ func TestSaveSomeStores(t *testing.T) {
 	r.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: 1, Stores: []*statepb.Store{
 		{Id: 1, Name: "flights", Durables: []*statepb.Durable{standard(10, "audit")}},
 		{Id: 2, Name: "delays", Durables: []*statepb.Durable{standard(11, "audit")}}}}))
-	r.want(OK, AppendOpenSession(nil, 1, 0))
+	r.want(OK, AppendOpenSession(nil, 1, 0, 0))
 	all, err := r.m.Summary()
 	if err != nil || len(all.Stores) != 2 || all.Stores[0].Name != "delays" || all.Sessions != 1 {
 		t.Errorf("all stores: %+v, %v", all, err)

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"math"
 
+	statepb "github.com/perdure/perdure/api/state/v1"
 	"github.com/perdure/perdure/durable"
 	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 const (
@@ -13,7 +15,7 @@ const (
 	// the most that a publisher may have in flight.
 	maxOutcomes = 64
 	// sessionIdle is after how much R an unused session expires: an hour.
-	sessionIdle = int64(3600 * 1e9)
+	sessionIdle = statefile.MaxIdle
 	// maxSessions limits the sessions of a cluster; the longest unused one
 	// makes room.
 	maxSessions = 100_000
@@ -123,14 +125,16 @@ func (m *Machine) useSession(x *session) {
 	}
 }
 
-// openSession opens a session for s.
-func (m *Machine) openSession(store uint64, epoch uint32) Result {
-	s := m.store(store)
+// openSession applies an OpenSession.
+func (m *Machine) openSession(c *statepb.OpenSession) Result {
+	s := m.store(c.Store)
 	switch {
+	case c.Above > statefile.MaxCounter:
+		return invalid(fmt.Sprintf("no session is above %d", c.Above))
 	case s == nil:
-		return Result{Code: NoSuchStore, Detail: fmt.Sprintf("store %d does not exist", store)}
-	case epoch > math.MaxUint16 || uint16(epoch) != s.epoch:
-		return Result{Code: EpochChanged, Detail: fmt.Sprintf("store %q is in epoch %d, not %d", s.spec.name, s.epoch, epoch)}
+		return Result{Code: NoSuchStore, Detail: fmt.Sprintf("store %d does not exist", c.Store)}
+	case c.Epoch > math.MaxUint16 || uint16(c.Epoch) != s.epoch:
+		return Result{Code: EpochChanged, Detail: fmt.Sprintf("store %q is in epoch %d, not %d", s.spec.name, s.epoch, c.Epoch)}
 	}
 	if m.suspended && len(m.sessions.byID) >= m.sessions.most {
 		return isSuspended("no session makes room for another")
@@ -138,8 +142,8 @@ func (m *Machine) openSession(store uint64, epoch uint32) Result {
 	for len(m.sessions.byID) >= m.sessions.most {
 		m.sessions.remove(m.sessions.first)
 	}
-	m.session++
-	x := &session{id: m.session, store: store, attempt: 1}
+	m.session = max(m.session, c.Above) + 1
+	x := &session{id: m.session, store: c.Store, attempt: 1}
 	m.sessions.byID[x.id] = x
 	m.sessions.push(x)
 	m.useSession(x)

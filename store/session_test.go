@@ -117,8 +117,8 @@ func TestSessionUnknown(t *testing.T) {
 	b := plainBatch(t, 1, 1)
 	r.want(SessionUnknown, AppendPublish(nil, 1, x+1, 1, 1, b))
 	r.want(NoSuchStore, AppendPublish(nil, 2, x, 1, 1, b))
-	r.want(NoSuchStore, AppendOpenSession(nil, 2, 0))
-	r.want(EpochChanged, AppendOpenSession(nil, 1, 1))
+	r.want(NoSuchStore, AppendOpenSession(nil, 2, 0, 0))
+	r.want(EpochChanged, AppendOpenSession(nil, 1, 1, 0))
 	r.want(OK, AppendCloseSession(nil, x))
 	r.want(OK, AppendCloseSession(nil, x))
 	r.want(SessionUnknown, AppendPublish(nil, 1, x, 1, 1, b))
@@ -127,7 +127,7 @@ func TestSessionUnknown(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 	}
-	y := r.want(OK, AppendOpenSession(nil, 1, 0)).Session
+	y := r.want(OK, AppendOpenSession(nil, 1, 0, 0)).Session
 	if y == x {
 		t.Fatal("a session id is used again")
 	}
@@ -144,7 +144,7 @@ func TestSessionExpiry(t *testing.T) {
 		t.Run(fmt.Sprint("reload ", reload), func(t *testing.T) {
 			r := newRig(t)
 			a := r.deploy(&statepb.Store{}, standard(10, "audit"))
-			out := r.entry(AppendOpenSession(nil, 1, 0), AppendOpenSession(nil, 1, 0), AppendTick(nil, []uint64{a, 99}))
+			out := r.entry(AppendOpenSession(nil, 1, 0, 0), AppendOpenSession(nil, 1, 0, 0), AppendTick(nil, []uint64{a, 99}))
 			b, c := out[0].Session, out[1].Session
 			r.now += sessionIdle - 10e6
 			r.want(OK, AppendPublish(nil, 1, b, 1, 1, plainBatch(t, 1, 1)))
@@ -168,9 +168,9 @@ func TestSessionExpiry(t *testing.T) {
 				t.Fatalf("a %v, b %v %+v, c %v", okA, okB, view, okC)
 			}
 			r.m.sessions.most = 2
-			d := r.want(OK, AppendOpenSession(nil, 1, 0)).Session
+			d := r.want(OK, AppendOpenSession(nil, 1, 0, 0)).Session
 			r.want(OK, AppendTick(nil, []uint64{b}))
-			r.want(OK, AppendOpenSession(nil, 1, 0)) // d is the longest unused
+			r.want(OK, AppendOpenSession(nil, 1, 0, 0)) // d is the longest unused
 			if _, ok := r.m.Session(d); ok || r.m.Sessions() != 2 {
 				t.Fatal("the wrong session made room")
 			}

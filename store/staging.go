@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,6 +33,11 @@ type staging struct {
 	hash    string
 	targets []target
 	state   *Machine
+
+	// What follows is not saved: it follows from state.
+	tally    *statefile.Tally
+	durables [][]*durableState // of each store
+	live     []uint64          // of each store: pairs of a durable and a message in batches
 }
 
 // target is a store of the file, and the store that becomes it.
@@ -43,6 +47,32 @@ type target struct {
 }
 
 func newStaging() *staging { return &staging{state: New()} }
+
+// loaded builds what is not saved: the tally is that of the records which came so
+// far, since these are what the state would be saved as.
+func (g *staging) loaded() error {
+	g.tally = statefile.NewTally(g.state.session)
+	if err := g.state.walk(nil, func(r statefile.Record, _ *batch) error { return g.tally.Put(r) }); err != nil {
+		return err
+	}
+	for _, s := range g.state.stores {
+		g.addStore()
+		s.index.each(func(b *batch) { g.live[s.id-1] += b.live })
+	}
+	for _, d := range g.state.durables {
+		g.addDurable(d)
+	}
+	return nil
+}
+
+func (g *staging) addStore() {
+	g.durables, g.live = append(g.durables, nil), append(g.live, 0)
+}
+
+func (g *staging) addDurable(d *durableState) {
+	at := d.store.id - 1
+	g.durables[at] = append(g.durables[at], d)
+}
 
 // AppendPage implements [durable.Source].
 func (l *loads) AppendPage(dst []byte, _ uint64) ([]byte, *durable.Mark) {
@@ -112,8 +142,8 @@ func noLoad(load uint64) Result {
 // loadBegin applies a LoadBegin.
 func (m *Machine) loadBegin(c *statepb.LoadBegin) Result {
 	switch g := m.loads.staged; {
-	case c.Load == 0 || len(c.Stores) == 0 || c.Time < 0:
-		return invalid("a load needs a name, a time and stores")
+	case c.Load == 0 || len(c.Stores) == 0 || c.Time < 0 || c.LastSession > statefile.MaxCounter:
+		return invalid("a load needs a name, a time, stores and sessions that can be")
 	case c.Load == m.loads.done:
 		return Result{Duplicate: true}
 	case g != nil && g.load != c.Load:
@@ -143,8 +173,13 @@ func (m *Machine) loadBegin(c *statepb.LoadBegin) Result {
 	g.state.sessions.most, g.state.sessions.idle = m.sessions.most, m.sessions.idle
 	g.state.running = m.sessions.idle // no session has been idle for longer
 	g.state.touchMeta()
+	g.tally = statefile.NewTally(c.LastSession)
 	m.loads.staged = g
 	m.touchLoads()
+	// Who opens a session meanwhile gets none that the load brings.
+	m.session = max(m.session, c.LastSession)
+	// What was delivered is none of what is loaded: nobody acknowledges it from here on.
+	m.events.replaced = true
 	return Result{}
 }
 
@@ -232,10 +267,11 @@ func (m *Machine) loadPart(c []byte, index uint64, offset uint32) Result {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if b, ok := r.(*statefile.Batch); ok && err == nil {
-			err = m.stageBatch(b, index, offset+partHeader+uint32(records.Offset())-b.Len)
-		} else if err == nil {
-			err = g.put(r)
+		if err == nil {
+			err = g.tally.Put(r)
+		}
+		if err == nil {
+			err = m.stage(r, index, offset+partHeader+uint32(records.Offset()))
 		}
 		if err != nil {
 			m.unstage(true)
@@ -247,32 +283,50 @@ func (m *Machine) loadPart(c []byte, index uint64, offset uint32) Result {
 	return Result{Last: g.next}
 }
 
+// stage adds a record, which the tally has found where it belongs, and which ends
+// at a place in the entry at index.
+func (m *Machine) stage(r statefile.Record, index uint64, end uint32) error {
+	g := m.loads.staged
+	switch r := r.(type) {
+	case *statefile.Batch:
+		return m.stageBatch(r, index, end-r.Len)
+	case *statefile.Session:
+		if err := m.unopened(r.ID, m.store(g.targets[r.Store].store)); err != nil {
+			return err
+		}
+	}
+	return g.put(r)
+}
+
+// unopened reports whether a session that is loaded, for a store, is one that is
+// open here: two publishers would share it.
+func (m *Machine) unopened(id uint64, to *storeState) error {
+	x := m.sessions.byID[id]
+	if x == nil || to != nil && to.last() != 0 { // the sessions of a store that is replaced are not loaded
+		return nil
+	}
+	return fmt.Errorf("session %d is open here, for store %d: load where no publisher is connected", id, x.store)
+}
+
 // stageBatch adds a batch that is at offset in the entry at index. Pending sets
 // came before, so it is known who wants it.
 func (m *Machine) stageBatch(r *statefile.Batch, index uint64, offset uint32) error {
-	state := m.loads.staged.state
-	s := state.store(uint64(r.Store) + 1)
-	if s == nil {
-		return fmt.Errorf("batch of store %d", r.Store)
-	}
-	var after message.ID
-	if n := len(s.index.pages); n > 0 {
-		after = s.index.pages[n-1].last
-	}
+	g := m.loads.staged
+	state, s := g.state, g.state.stores[r.Store]
 	b := batch{first: r.First, entry: index, stamp: r.Stamp, count: r.Count, offset: offset, bytes: r.Len}
 	p, err := message.OpenBatch(r.Bytes)
 	if err != nil {
 		return fmt.Errorf("batch %v: %w", r.First, err)
 	}
-	if p.Count() != int(r.Count) || r.First <= after || b.last() < r.First || b.last() > s.last() || r.Stamp > state.time || r.Stamp < s.index.stamp() {
+	if p.Count() != int(r.Count) || r.Stamp > state.time || r.Stamp < s.index.stamp() {
 		return fmt.Errorf("batch %v of %d messages does not fit the others", r.First, r.Count)
 	}
-	state.each(s, func(d *durableState) {
+	for _, d := range g.durables[r.Store] {
 		d.pending.Runs(b.first, b.last(), func(_ message.ID, n uint64) bool {
 			b.live += n
 			return true
 		})
-	})
+	}
 	if b.live == 0 {
 		return fmt.Errorf("nobody wants anything of batch %v", r.First)
 	}
@@ -281,6 +335,7 @@ func (m *Machine) stageBatch(r *statefile.Batch, index uint64, offset uint32) er
 	messages, size := b.usage()
 	s.messages += messages
 	s.bytes += size
+	g.live[r.Store] += b.live
 	m.entries.add(index)
 	return nil
 }
@@ -307,18 +362,23 @@ func (g *staging) put(r statefile.Record) error {
 		s.spec.name, s.epoch, s.counter = r.Name, r.Epoch, r.Counter
 		g.state.stores = append(g.state.stores, s)
 		g.state.storeTrack.Touch(&s.mark, s.id)
+		g.addStore()
 		return nil
 	case *statefile.Durable:
 		return g.putDurable(r)
-	case *statefile.Pending:
-		return g.putPending(r)
 	case *statefile.Counts:
-		d := g.durable(r.Durable)
+		d := g.state.durables[r.Durable]
 		for _, e := range r.Ended {
-			if d == nil || e.ID <= d.counts.Last() || !d.pending.Contains(e.ID) {
-				return fmt.Errorf("a count of message %v in durable %d, where it is not pending", e.ID, r.Durable)
+			if !d.pending.Contains(e.ID) {
+				return fmt.Errorf("a count of message %v in durable %q, where it is not pending", e.ID, d.name)
 			}
 			d.counts.Append(e.ID, e.Times)
+		}
+		return nil
+	case *statefile.Pending:
+		d := g.state.durables[r.Durable]
+		for _, run := range r.Runs {
+			d.pending.AddRange(run.First, run.N)
 		}
 		return nil
 	case *statefile.Session:
@@ -327,54 +387,33 @@ func (g *staging) put(r statefile.Record) error {
 	return fmt.Errorf("a record of %v", r.Section())
 }
 
-// durable returns the durable at a position of the file.
-func (g *staging) durable(at uint32) *durableState { return g.state.byID[uint64(at)+1] }
-
 func (g *staging) putDurable(r *statefile.Durable) error {
-	s := g.state.store(uint64(r.Store) + 1)
-	if s == nil || s.names[r.Name] != nil {
-		return fmt.Errorf("durable %q of store %d: it is there twice, or the store is not", r.Name, r.Store)
-	}
-	if err := message.ValidName(r.Name); err != nil {
+	if err := r.Sound(); err != nil {
 		return err
 	}
-	o := durable.Options{Kind: r.Kind, Matcher: r.Matcher, Prefetch: r.Prefetch}
-	options, matcher, err := o.Canonical()
-	if err != nil || options != o {
-		return fmt.Errorf("durable %q: options %+v are not as they would be saved: %w", r.Name, o, err)
+	options, matcher, err := durable.Options{Kind: r.Kind, Matcher: r.Matcher, Prefetch: r.Prefetch}.Canonical()
+	if err != nil {
+		return err
 	}
 	d := &durableState{
-		id: uint64(len(g.state.durables)) + 1, store: s, name: r.Name, track: &g.state.durableTrack,
+		id: uint64(len(g.state.durables)) + 1, store: g.state.stores[r.Store], name: r.Name, track: &g.state.durableTrack,
 		options: options, matcher: matcher, dynamic: r.Dynamic, template: r.Template,
 		watermark: r.Watermark, matched: r.Matched, acked: r.Acked, number: r.Attachments,
 		attach: Attachment{Number: r.Attachment[0], Process: r.Attachment[1], Nonce: r.Attachment[2]},
 	}
-	if rest, err := d.marks.Load(bytes.Clone(r.Marks)); err != nil || len(rest) > 0 || d.attach.Number > d.number {
-		return fmt.Errorf("durable %q: its marks or its attachment cannot be: %w", r.Name, err)
+	if _, err := d.marks.Load(r.Marks); err != nil {
+		return err
 	}
 	g.state.link(d)
+	g.addDurable(d)
 	d.touch()
-	return nil
-}
-
-func (g *staging) putPending(r *statefile.Pending) error {
-	d := g.durable(r.Durable)
-	if d == nil {
-		return fmt.Errorf("a pending set of durable %d", r.Durable)
-	}
-	for _, run := range r.Runs {
-		if last := run.First + message.ID(run.N) - 1; run.First <= d.pending.Last() || last > d.store.last() {
-			return fmt.Errorf("messages %v to %v are pending in durable %q, after %v, and %v is the last", run.First, last, d.name, d.pending.Last(), d.store.last())
-		}
-		d.pending.AddRange(run.First, run.N)
-	}
 	return nil
 }
 
 func (g *staging) putSession(r *statefile.Session) error {
 	m := g.state
-	if m.sessions.byID[r.ID] != nil || r.ID == 0 || r.ID > m.session || m.store(uint64(r.Store)+1) == nil ||
-		r.Idle > m.sessions.idle || len(m.sessions.byID) >= m.sessions.most {
+	active := m.running - r.Idle
+	if l := m.sessions.last; r.Idle > m.sessions.idle || l != nil && l.active > active || len(m.sessions.byID) >= m.sessions.most {
 		return fmt.Errorf("session %d of store %d, idle for %d ns: it cannot be", r.ID, r.Store, r.Idle)
 	}
 	x := &session{id: r.ID, store: uint64(r.Store) + 1, last: r.Last, attempt: r.Attempt, closed: r.Closed}
@@ -386,7 +425,7 @@ func (g *staging) putSession(r *statefile.Session) error {
 	m.sessions.byID[x.id] = x
 	m.sessions.push(x)
 	m.useSession(x)
-	x.active = m.running - r.Idle
+	x.active = active
 	m.touchMeta()
 	return nil
 }

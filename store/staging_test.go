@@ -237,7 +237,7 @@ func (l *loader) goOn(p *player) {
 			next += 3
 		}
 	}
-	if r := l.want(OK, AppendOpenSession(nil, 7, 0)); r.Session != p.a.session+1 {
+	if r := l.want(OK, AppendOpenSession(nil, 7, 0, 0)); r.Session != p.a.session+1 {
 		l.t.Fatalf("session %d is next, after %d", r.Session, p.a.session)
 	}
 }
@@ -283,7 +283,7 @@ func TestLoadReplaces(t *testing.T) {
 		l.want(OK, AppendPublish(nil, id+1, 0, 0, 0, plainBatch(t, 1, 20)))
 	}
 	l.want(OK, AppendCreateDurable(nil, &statepb.CreateDurable{Store: 2, Name: "gone", Kind: 2}))
-	session := l.want(OK, AppendOpenSession(nil, 2, 0)).Session
+	session := l.want(OK, AppendOpenSession(nil, 2, 0, 0)).Session
 	l.want(OK, AppendSuspend(nil, 0))
 	l.want(NotEmpty, AppendLoadBegin(nil, begin(1, manifest, 1, 2)))
 	before := fmt.Sprintf("%+v", l.m.Stats()[2])
@@ -305,11 +305,11 @@ func TestLoadReplaces(t *testing.T) {
 	if r := l.want(OK, AppendPublish(nil, 2, 0, 0, 0, plainBatch(t, 1, 2))); r.First != message.MakeID(1, 1) {
 		t.Errorf("the next id is %v", r.First)
 	}
-	l.want(OK, AppendOpenSession(nil, 2, 1))
+	l.want(OK, AppendOpenSession(nil, 2, 1, 0))
 
 	// And once more, under the sessions of others.
 	for range 9 {
-		l.want(OK, AppendOpenSession(nil, 3, 0))
+		l.want(OK, AppendOpenSession(nil, 3, 0, 0))
 	}
 	l.want(OK, AppendSuspend(nil, 0))
 	c.Load = 2
@@ -338,9 +338,9 @@ func TestLoadKeepsIdleness(t *testing.T) {
 		a, stores := newLoader(t, 1), []*statepb.Store{{Id: 1, Name: "s"}}
 		a.want(OK, AppendDeploy(nil, &statepb.Deploy{Revision: 4, Stores: stores}))
 		a.want(OK, AppendResume(nil))
-		a.want(OK, AppendOpenSession(nil, 1, 0))
+		a.want(OK, AppendOpenSession(nil, 1, 0, 0))
 		a.now += sessionIdle / 2
-		a.want(OK, AppendOpenSession(nil, 1, 0))
+		a.want(OK, AppendOpenSession(nil, 1, 0, 0))
 		file, manifest := a.save()
 		_, list := parts(t, file, 1)
 		b := newLoader(t, 2, stores...)
@@ -410,7 +410,7 @@ func TestLoadLeavesOthersIdle(t *testing.T) {
 	manifest, list := parts(t, a, 1)
 	l := newLoader(t, 7, stores...)
 	l.want(OK, AppendResume(nil))
-	session := l.want(OK, AppendOpenSession(nil, 2, 0)).Session
+	session := l.want(OK, AppendOpenSession(nil, 2, 0, 0)).Session
 	l.want(OK, AppendSuspend(nil, 0))
 	l.load(begin(1, manifest, 1), list)
 	l.want(OK, AppendResume(nil))
@@ -420,5 +420,111 @@ func TestLoadLeavesOthersIdle(t *testing.T) {
 	}
 	if _, ok := l.m.Session(session); !ok {
 		t.Error("the session that was there has expired")
+	}
+}
+
+// TestLoadKeepsSessionsApart: nobody gets a session here that the load brings, and
+// what is loaded takes no session of a publisher who is here.
+func TestLoadKeepsSessionsApart(t *testing.T) {
+	stores := []*statepb.Store{{Id: 1, Name: "flights", Durables: []*statepb.Durable{standard(10, "audit")}}, {Id: 2, Name: "other"}}
+	file := crafted(t, &statefile.Store{Name: "flights"}, &statefile.Session{ID: 1, Attempt: 1}, &statefile.Session{ID: 4, Attempt: 1})
+	manifest, list := parts(t, file, 1)
+	for name, store := range map[string]uint64{"of the store that is loaded": 1, "of another store": 2} {
+		t.Run("open "+name, func(t *testing.T) {
+			l := newLoader(t, 7, stores...)
+			l.want(OK, AppendOpenSession(nil, store, 0, 0))
+			l.refused(begin(1, manifest, 1), list, LoadRefused)
+			if _, ok := l.m.Session(1); !ok {
+				t.Error("the publisher's session is gone")
+			}
+		})
+		t.Run("opened meanwhile "+name, func(t *testing.T) {
+			l := newLoader(t, 7, stores...)
+			l.want(OK, AppendLoadBegin(nil, begin(1, manifest, 1)))
+			if r := l.want(OK, AppendOpenSession(nil, store, 0, 0)); r.Session != manifest.LastSession+1 {
+				t.Errorf("session %d is opened during a load that brings some up to %d", r.Session, manifest.LastSession)
+			}
+			l.want(OK, AppendLoadPart(nil, 1, 0, &list[0]))
+			l.want(OK, AppendLoadPart(nil, 1, 1, &list[1]))
+			l.want(OK, AppendLoadPart(nil, 1, 2, &list[2]))
+			l.want(OK, AppendLoadCommit(nil, 1, 3))
+		})
+	}
+	// One that comes by its clock finds no session of before.
+	l := newLoader(t, 7, stores...)
+	if r := l.want(OK, AppendOpenSession(nil, 1, 0, 1e15)); r.Session != 1e15+1 {
+		t.Errorf("session %d", r.Session)
+	}
+	if r := l.want(OK, AppendOpenSession(nil, 2, 0, 1e14)); r.Session != 1e15+2 {
+		t.Errorf("session %d", r.Session)
+	}
+	l.want(Invalid, AppendOpenSession(nil, 1, 0, 1<<63))
+	c := begin(1, manifest, 1)
+	c.LastSession = 1 << 63
+	l.want(Invalid, AppendLoadBegin(nil, c))
+	// Sessions of a store that is replaced are not loaded, so they may be anybody's.
+	l = newLoader(t, 7, stores...)
+	l.want(OK, AppendResume(nil))
+	l.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 1)))
+	l.want(OK, AppendOpenSession(nil, 2, 0, 0))
+	l.want(OK, AppendSuspend(nil, 0))
+	c = begin(1, manifest, 1)
+	c.Replace = true
+	l.load(c, list)
+	if _, ok := l.m.Session(1); !ok || l.m.Sessions() != 1 {
+		t.Error("the publisher's session is gone")
+	}
+}
+
+// TestLoadEndsDeliveries: whoever dispatches is told when a load begins, and when it
+// is committed.
+func TestLoadEndsDeliveries(t *testing.T) {
+	file, stores := saved(t)
+	manifest, list := parts(t, file, 100)
+	l := newLoader(t, 2, stores...)
+	told := func() bool { return l.twin.Replaced() }
+	if told() {
+		t.Error("told without a load")
+	}
+	l.want(OK, AppendLoadBegin(nil, begin(1, manifest, 1, 2)))
+	if !told() {
+		t.Error("not told that a load begins")
+	}
+	l.want(OK, AppendLoadBegin(nil, begin(1, manifest, 1, 2)))
+	for i := range list {
+		l.want(OK, AppendLoadPart(nil, 1, uint64(i), &list[i]))
+	}
+	if told() {
+		t.Error("told again in the middle")
+	}
+	l.want(OK, AppendLoadCommit(nil, 1, uint64(len(list))))
+	if !told() {
+		t.Error("not told of the end")
+	}
+}
+
+// TestLoadCountsNothing: where the cluster was suspended before it was saved, nothing
+// that is loaded may have been delivered but what had been before.
+func TestLoadCountsNothing(t *testing.T) {
+	stores := []*statepb.Store{{Id: 1, Name: "flights", Durables: []*statepb.Durable{standard(10, "audit")}}}
+	a := newLoader(t, 1, stores...)
+	a.want(OK, AppendResume(nil))
+	a.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 9)))
+	a.want(OK, AppendWatermark(nil, 10, 5))
+	a.want(OK, AppendRelease(nil, 10, []Range{{2, 2}}, true))
+	online, _ := a.save()
+	a.want(OK, AppendSuspend(nil, 0))
+	quiet, _ := a.save()
+	for i, file := range [][]byte{online, quiet} {
+		manifest, list := parts(t, file, 9)
+		b := newLoader(t, 2, stores...)
+		b.load(begin(1, manifest, 1), list)
+		d, _ := b.m.DurableByName(1, "audit")
+		for id := range message.ID(9) {
+			ended, possible := d.Counts(id + 1)
+			if wantEnded, wantPossible := id+1 == 2, i == 0 && id+1 <= 5; (ended == 1) != wantEnded || (possible == 1) != wantPossible || ended+possible > 2 {
+				t.Errorf("file %d, message %d: %d and %d", i, id+1, ended, possible)
+			}
+		}
 	}
 }

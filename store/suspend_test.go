@@ -56,7 +56,7 @@ func TestSuspendedTable(t *testing.T) {
 		{"acknowledging", AppendSettle(nil, 10, []Range{{1, 2}}), OK},
 		{"raising a watermark", AppendWatermark(nil, 11, 2), OK},
 		{"detaching", AppendDetach(nil, 10, 1), OK},
-		{"opening a session", AppendOpenSession(nil, 1, 0), OK},
+		{"opening a session", AppendOpenSession(nil, 1, 0, 0), OK},
 		{"closing it", AppendCloseSession(nil, session+1), OK},
 		{"a checksum", AppendChecksum(nil, 0, 0), OK},
 		{"a tick", AppendTick(nil, []uint64{session}), OK},
@@ -102,7 +102,7 @@ func TestSuspendedStandsStill(t *testing.T) {
 		t.Errorf("T from %d to %d, R from %d to %d", at, later, running, still)
 	}
 	r.m.sessions.most = 1
-	r.want(Suspended, AppendOpenSession(nil, 1, 0))
+	r.want(Suspended, AppendOpenSession(nil, 1, 0, 0))
 	r.term++ // another leader
 	r.now += 5 * sessionIdle
 	r.entry()

@@ -110,7 +110,7 @@ func (p *publisher) serve(c *conn, session uint64) {
 		n.call(func(cluster.Now) { p.resume(c, session) })
 		return
 	}
-	n.propose(store.AppendOpenSession(nil, p.store, 0), func(r store.Result, err error) {
+	n.propose(store.AppendOpenSession(nil, p.store, 0, 0), func(r store.Result, err error) {
 		switch {
 		case err != nil:
 			c.end(reason(err))

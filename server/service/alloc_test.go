@@ -35,7 +35,7 @@ func newPath(t testing.TB, n int) *path {
 		t.Fatal(err)
 	}
 	p.settle()
-	session := p.run(store.AppendOpenSession(nil, flights, 0)).Session
+	session := p.run(store.AppendOpenSession(nil, flights, 0, 0)).Session
 	p.run(store.AppendWatermark(nil, audit, 0))
 	p.command = store.AppendPublish(nil, flights, session, 1, 1, p.batch)
 	p.entry = cluster.Entry{Term: p.term, Stamp: 1e18}

@@ -51,6 +51,16 @@ func savedState(t *testing.T) []byte {
 // load loads a file in place of store flights.
 func (r *rig) load(file []byte) {
 	r.t.Helper()
+	for _, c := range r.loading(file) {
+		if res := r.run(c); res.Code != store.OK {
+			r.t.Fatalf("%s: %+v", store.Command(c), res)
+		}
+	}
+}
+
+// loading returns the commands that load a file in place of store flights.
+func (r *rig) loading(file []byte) [][]byte {
+	r.t.Helper()
 	in, err := statefile.NewReader(bytes.NewReader(file))
 	if err != nil {
 		r.t.Fatal(err)
@@ -67,11 +77,7 @@ func (r *rig) load(file []byte) {
 		}
 		commands = append(commands, store.AppendLoadPart(nil, 1, parts, b))
 	}
-	for _, c := range append(commands, store.AppendLoadCommit(nil, 1, parts)) {
-		if res := r.run(c); res.Code != store.OK {
-			r.t.Fatalf("%s: %+v", store.Command(c), res)
-		}
-	}
+	return append(commands, store.AppendLoadCommit(nil, 1, parts))
 }
 
 // Where a saved state takes the place of what was delivered, subscribers attach
@@ -99,5 +105,35 @@ func TestLoadedBeginsAnew(t *testing.T) {
 		if n := r.pending(s.Durable); n != 0 {
 			t.Errorf("%d pending in durable %d", n, s.Durable)
 		}
+	}
+}
+
+// An acknowledgement of what was delivered before does not settle what is loaded,
+// however late it comes: nobody is attached from the beginning of a load on.
+func TestLoadBeginsWithoutSubscribers(t *testing.T) {
+	r := newRig(t)
+	a := r.subscribe(audit, 1, 100)
+	r.publish(3)
+	a.wantIDs(t, 1, 2, 3)
+	r.suspend()
+	commands := r.loading(savedState(t))
+	r.run(commands[0])
+	a.wantEnded(t, perdurepb.Reason_REASON_NOT_LEADER)
+	asked := false
+	m := acks(1, 3)
+	m.Done = func(bool, bool) { asked = true }
+	r.s.Settle(a.ID, m, r.now())
+	if !asked || len(r.s.waiting) > 0 {
+		t.Error("an acknowledgement is taken while a state is loaded")
+	}
+	for _, c := range commands[1:] {
+		if res := r.run(c); res.Code != store.OK {
+			t.Fatalf("%s: %+v", store.Command(c), res)
+		}
+	}
+	r.pass(grace)
+	r.settle()
+	if n := r.pending(audit); n != 5 {
+		t.Errorf("%d messages are pending of 5 that were loaded", n)
 	}
 }

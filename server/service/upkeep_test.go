@@ -85,8 +85,8 @@ func TestDivergedStopsTheReplica(t *testing.T) {
 // Sessions of publishers that are there do not expire, however idle; others do.
 func TestTicksKeepSessions(t *testing.T) {
 	r := newRig(t)
-	kept := r.run(store.AppendOpenSession(nil, flights, 0)).Session
-	idle := r.run(store.AppendOpenSession(nil, flights, 0)).Session
+	kept := r.run(store.AppendOpenSession(nil, flights, 0, 0)).Session
+	idle := r.run(store.AppendOpenSession(nil, flights, 0, 0)).Session
 	if err := r.s.Keep(&Publisher{ID: 1, Session: kept, Ended: func(perdurepb.Reason) {}}); err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type Tally struct {
 	section  Section
 	owner    uint32     // of the last record, where records have one
 	last     message.ID // in it
+	partial  bool       // the last record had fewer than MaxRuns
 	used     map[uint64]struct{}
 	buf      []byte
 }
@@ -47,7 +48,7 @@ func (t *Tally) Put(r Record) error {
 		return fmt.Errorf("%v after %v", section, t.section)
 	}
 	if section > t.section {
-		t.section, t.owner, t.last = section, 0, 0
+		t.section, t.owner, t.last, t.partial = section, 0, 0, false
 		t.settle()
 	}
 	if err := t.add(r); err != nil {
@@ -90,18 +91,21 @@ func (t *Tally) add(r Record) error {
 	case *Durable:
 		return t.addDurable(r)
 	case *Pending:
-		if len(r.Runs) == 0 {
-			return fmt.Errorf("no runs")
+		if err := t.full(r.Durable, len(r.Runs)); err != nil {
+			return err
 		}
 		for _, run := range r.Runs {
+			if t.last > 0 && t.owner == r.Durable && run.First == t.last+1 {
+				return fmt.Errorf("messages from %v on are a run with those before", run.First)
+			}
 			if err := t.advance(r.Durable, run.First, run.First+message.ID(run.N)-1); err != nil {
 				return err
 			}
 			t.durables[r.Durable].Pending += run.N
 		}
 	case *Counts:
-		if len(r.Ended) == 0 {
-			return fmt.Errorf("no counts")
+		if err := t.full(r.Durable, len(r.Ended)); err != nil {
+			return err
 		}
 		for _, e := range r.Ended {
 			if err := t.advance(r.Durable, e.ID, e.ID); err != nil {
@@ -159,6 +163,16 @@ func (t *Tally) addDurable(d *Durable) error {
 		return fmt.Errorf("more than %d durables", maxDurables)
 	}
 	s.Durables = append(s.Durables, DurableSummary{Name: d.Name, Kind: d.Kind.String(), Dynamic: d.Dynamic, Matched: d.Matched, Acked: d.Acked})
+	return nil
+}
+
+// full checks that a record with so many elements has as many as it may: equal
+// states have equal records.
+func (t *Tally) full(owner uint32, n int) error {
+	if n == 0 || n > MaxRuns || t.partial && t.owner == owner {
+		return fmt.Errorf("%d elements of durable %d, of at most %d, after some of durable %d", n, owner, MaxRuns, t.owner)
+	}
+	t.partial = n < MaxRuns
 	return nil
 }
 

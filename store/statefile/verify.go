@@ -9,22 +9,21 @@ import (
 	"github.com/perdure/perdure/message"
 )
 
-// Verify reads a whole file, and reports whether every record of it can be
-// read, is where it belongs, and is what the manifest says. visit, if it is not
-// nil, sees each record; nothing is trusted before Verify returned no error.
+// Verify reads a whole file, and reports whether every record of it can be read,
+// is where it belongs, agrees with the others, and is what the manifest says. What
+// it passes is loaded where the definition has its stores and durables. visit, if it
+// is not nil, sees each record; nothing is trusted before Verify returned no error.
+// Of each durable Verify has the pending set in memory.
 func Verify(in io.Reader, visit func(Record) error) (*Manifest, Totals, error) {
 	r, err := NewReader(in)
 	if err != nil {
 		return nil, Totals{}, err
 	}
 	m := r.Manifest()
-	t := NewTally(m.LastSession)
+	t, s := NewTally(m.LastSession), soundness{time: m.Time, idle: MaxIdle}
 	err = r.Each(func(x Record) error {
-		if err := t.Put(x); err != nil {
-			return &Error{Code: Altered, Reason: err.Error()}
-		}
-		if b, ok := x.(*Batch); ok {
-			if err := b.check(); err != nil {
+		for _, check := range []func(Record) error{t.Put, s.put} {
+			if err := check(x); err != nil {
 				return &Error{Code: Altered, Reason: err.Error()}
 			}
 		}
@@ -36,9 +35,12 @@ func Verify(in io.Reader, visit func(Record) error) (*Manifest, Totals, error) {
 	if err != nil {
 		return nil, Totals{}, err
 	}
-	if s := t.Summary(); !reflect.DeepEqual(s, m.Summary) {
-		r.section = SectionManifest
-		return nil, Totals{}, r.wrong(Altered, int64(headerLen), "it says %s, the records are %s", m.Summary.line(), s.line())
+	r.section = SectionManifest
+	if sum := t.Summary(); !reflect.DeepEqual(sum, m.Summary) {
+		return nil, Totals{}, r.wrong(Altered, int64(headerLen), "it says %s, the records are %s", m.Summary.line(), sum.line())
+	}
+	if err := s.end(m); err != nil {
+		return nil, Totals{}, r.wrong(Altered, int64(headerLen), "%v", err)
 	}
 	return m, r.Totals(), nil
 }

@@ -31,6 +31,7 @@ type OpenSession struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Store         uint64                 `protobuf:"varint,1,opt,name=store,proto3" json:"store,omitempty"`
 	Epoch         uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the store, as the leader knew it
+	Above         uint64                 `protobuf:"varint,3,opt,name=above,proto3" json:"above,omitempty"` // the id is above this: the leader's clock, so that no
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -75,6 +76,13 @@ func (x *OpenSession) GetStore() uint64 {
 func (x *OpenSession) GetEpoch() uint32 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *OpenSession) GetAbove() uint64 {
+	if x != nil {
+		return x.Above
 	}
 	return 0
 }
@@ -1088,10 +1096,11 @@ var File_api_state_v1_state_proto protoreflect.FileDescriptor
 
 const file_api_state_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x18api/state/v1/state.proto\x12\x10perdure.state.v1\"9\n" +
+	"\x18api/state/v1/state.proto\x12\x10perdure.state.v1\"O\n" +
 	"\vOpenSession\x12\x14\n" +
 	"\x05store\x18\x01 \x01(\x04R\x05store\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\rR\x05epoch\"(\n" +
+	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x14\n" +
+	"\x05above\x18\x03 \x01(\x04R\x05above\"(\n" +
 	"\fCloseSession\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\x9f\x01\n" +
 	"\rCreateDurable\x12\x14\n" +
