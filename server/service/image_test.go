@@ -100,7 +100,7 @@ func newLone(t *testing.T, mode raftlog.Mode) *lone {
 	l.propose(store.AppendDeploy(nil, &statepb.Deploy{Revision: 1, Stores: []*statepb.Store{
 		{Id: 1, Name: "flights", Durables: []*statepb.Durable{{Id: 11, Name: "audit", Kind: 1}, {Id: 12, Name: "delays", Kind: 2, Matcher: `{"k":"a"}`}}},
 		{Id: 2, Name: "gates", Durables: []*statepb.Durable{{Id: 21, Name: "screens", Kind: 1}}}}}),
-		store.AppendOpenSession(nil, 1, 0))
+		store.AppendOpenSession(nil, 1, 0, 0))
 	return l
 }
 
