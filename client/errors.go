@@ -27,8 +27,8 @@ var (
 	// ErrUnavailable means that no server could be reached.
 	ErrUnavailable = newSentinel("UNAVAILABLE", "no server could be reached")
 
-	// ErrNotFound is ErrNoSuchEndpoint, ErrNoSuchStore, ErrNoSuchDurable or
-	// ErrNoSuchCluster.
+	// ErrNotFound is ErrNoSuchEndpoint, ErrNoSuchStore, ErrNoSuchDurable,
+	// ErrNoSuchCluster, ErrNoSuchLoad or ErrNoSuchFile.
 	ErrNotFound = newSentinel("NOT_FOUND", "not found")
 
 	ErrInvalidArgument = newSentinel("INVALID_ARGUMENT", "malformed request")
@@ -67,6 +67,17 @@ var (
 	ErrSuspended        = newSentinel("SUSPENDED", "the cluster is suspended")
 	ErrNotSuspended     = newSentinel("NOT_SUSPENDED", "the cluster is not suspended")
 	ErrCorrupt          = newSentinel("CORRUPT", "data failed a check")
+
+	ErrStateTruncated = newSentinel("STATE_TRUNCATED", "the state file is truncated")
+	ErrStateAltered   = newSentinel("STATE_ALTERED", "the state file is altered")
+	ErrStateForeign   = newSentinel("STATE_FOREIGN", "it is no state file")
+	ErrStateNewer     = newSentinel("STATE_NEWER", "the state file is of a later version")
+	ErrNotEmpty       = newSentinel("NOT_EMPTY", "a store has been used")
+	ErrLoadRefused    = newSentinel("LOAD_REFUSED", "the state does not fit")
+	ErrLoading        = newSentinel("LOADING", "a state is being loaded")
+	ErrNoSuchLoad     = newSentinel("NO_SUCH_LOAD", "no state is being loaded")
+	ErrNoSuchFile     = newSentinel("NO_SUCH_FILE", "the server has no such file")
+	ErrFileFailed     = newSentinel("FILE_FAILED", "the server could not read or write a file")
 
 	ErrRealmInvalid     = newSentinel("REALM_INVALID", "the realm definition is invalid")
 	ErrRevisionConflict = newSentinel("REVISION_CONFLICT", "somebody else changed the realm")

@@ -24,6 +24,7 @@ import (
 type Config struct {
 	Name            string `mapstructure:"name"`
 	Data            string `mapstructure:"data"`
+	StateDir        string `mapstructure:"state_dir"`
 	ListenClient    string `mapstructure:"listen_client"`
 	ListenPeer      string `mapstructure:"listen_peer"`
 	ListenOps       string `mapstructure:"listen_ops"`
@@ -42,6 +43,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("config", "", "configuration file (YAML, JSON or TOML)")
 	f.String("name", "", "name of this server, as in the realm definition and --core")
 	f.String("data", "", "data directory; created if its parent exists")
+	f.String("state-dir", "", "directory of saved states; state in the data directory unless given")
 	f.String("listen-client", "127.0.0.1:7400", "address for clients (gRPC)")
 	f.String("listen-peer", "127.0.0.1:7401", "address for other servers")
 	f.String("listen-ops", "127.0.0.1:7402", "address for operators (HTTP)")
@@ -100,6 +102,13 @@ func (c *Config) validate(source func(key string) string) []error {
 		bad("data", "%w", err)
 	} else {
 		c.Data = abs
+	}
+	if c.StateDir != "" {
+		if abs, err := filepath.Abs(c.StateDir); err != nil {
+			bad("state_dir", "%w", err)
+		} else {
+			c.StateDir = abs
+		}
 	}
 	for _, l := range []struct{ key, addr string }{{"listen_client", c.ListenClient}, {"listen_peer", c.ListenPeer}, {"listen_ops", c.ListenOps}} {
 		host, _, err := net.SplitHostPort(l.addr)
@@ -200,14 +209,15 @@ func parseCore(core string) ([]CoreServer, error) {
 	return list, nil
 }
 
-// prepareData makes the data directory and shows that it can be written.
-func prepareData(dir string) error {
+// prepareDir makes a directory that was configured and shows that it can be
+// written.
+func prepareDir(key, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("data: cannot create %s: %w; create its parent, or choose another --data", dir, err)
+		return fmt.Errorf("%s: cannot create %s: %w; create its parent, or choose another --%[1]s", key, dir, err)
 	}
 	probe, err := os.CreateTemp(dir, ".probe-*")
 	if err != nil {
-		return fmt.Errorf("data: %s cannot be written: %w; choose another --data, or change its owner", dir, err)
+		return fmt.Errorf("%s: %s cannot be written: %w; choose another --%[1]s, or change its owner", key, dir, err)
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }

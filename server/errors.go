@@ -14,6 +14,7 @@ import (
 	"github.com/perdure/perdure/cluster/raftlog"
 	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/server/service"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // fault is an error on its way to a client: what happened, where, what to do.
@@ -78,6 +79,16 @@ var natures = map[perdurepb.Reason]nature{
 	perdurepb.Reason_REASON_REALM_INVALID:      {codes.InvalidArgument, false},
 	perdurepb.Reason_REASON_REVISION_CONFLICT:  {codes.Aborted, false},
 	perdurepb.Reason_REASON_REALM_FORMING:      {codes.Unavailable, true},
+	perdurepb.Reason_REASON_STATE_TRUNCATED:    {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_STATE_ALTERED:      {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_STATE_FOREIGN:      {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_STATE_NEWER:        {codes.InvalidArgument, false},
+	perdurepb.Reason_REASON_NOT_EMPTY:          {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_LOAD_REFUSED:       {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_LOADING:            {codes.FailedPrecondition, false},
+	perdurepb.Reason_REASON_NO_SUCH_LOAD:       {codes.NotFound, false},
+	perdurepb.Reason_REASON_NO_SUCH_FILE:       {codes.NotFound, false},
+	perdurepb.Reason_REASON_FILE_FAILED:        {codes.FailedPrecondition, false},
 	perdurepb.Reason_REASON_INTERNAL:           {codes.Internal, false},
 }
 
@@ -104,6 +115,9 @@ func asFault(err error) *fault {
 	if errors.As(err, &f) {
 		return f
 	}
+	if wrong := (*statefile.Error)(nil); errors.As(err, &wrong) {
+		return faultf(stateReasons[wrong.Code], "%v", wrong)
+	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
 			if k.text != "" {
@@ -113,6 +127,14 @@ func asFault(err error) *fault {
 		}
 	}
 	return faultf(perdurepb.Reason_REASON_INTERNAL, "internal error; see the server's log")
+}
+
+// stateReasons are the reasons why a file is no state to load.
+var stateReasons = map[statefile.Code]perdurepb.Reason{
+	statefile.Truncated: perdurepb.Reason_REASON_STATE_TRUNCATED,
+	statefile.Altered:   perdurepb.Reason_REASON_STATE_ALTERED,
+	statefile.Foreign:   perdurepb.Reason_REASON_STATE_FOREIGN,
+	statefile.Newer:     perdurepb.Reason_REASON_STATE_NEWER,
 }
 
 // known are the errors of other packages that have a reason, the more precise

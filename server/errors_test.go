@@ -66,6 +66,16 @@ var producers = map[perdurepb.Reason]string{
 	perdurepb.Reason_REASON_REALM_INVALID:      "TestRealmErrors",
 	perdurepb.Reason_REASON_REVISION_CONFLICT:  "TestRealmErrors",
 	perdurepb.Reason_REASON_REALM_FORMING:      "TestForming",
+	perdurepb.Reason_REASON_STATE_TRUNCATED:    "TestLoadBadFiles",
+	perdurepb.Reason_REASON_STATE_ALTERED:      "TestLoadBadFiles",
+	perdurepb.Reason_REASON_STATE_FOREIGN:      "TestLoadBadFiles",
+	perdurepb.Reason_REASON_STATE_NEWER:        "TestLoadBadFiles",
+	perdurepb.Reason_REASON_NOT_EMPTY:          "TestLoadRefused",
+	perdurepb.Reason_REASON_LOAD_REFUSED:       "TestLoadRefused",
+	perdurepb.Reason_REASON_LOADING:            "TestLoadInterrupted",
+	perdurepb.Reason_REASON_NO_SUCH_LOAD:       "TestLoadInterrupted",
+	perdurepb.Reason_REASON_NO_SUCH_FILE:       "TestStateFiles",
+	perdurepb.Reason_REASON_FILE_FAILED:        "TestStateFiles",
 	perdurepb.Reason_REASON_INTERNAL:           "TestPanicsAreAnswered",
 }
 

@@ -288,8 +288,11 @@ var resultReasons = map[store.Code]perdurepb.Reason{
 	store.DurableLimit:     perdurepb.Reason_REASON_STORE_FULL,
 	store.Detached:         perdurepb.Reason_REASON_FORCE_CLOSED,
 	store.Suspended:        perdurepb.Reason_REASON_SUSPENDED,
-	store.Loading:          perdurepb.Reason_REASON_SUSPENDED,
+	store.Loading:          perdurepb.Reason_REASON_LOADING,
 	store.NotSuspended:     perdurepb.Reason_REASON_NOT_SUSPENDED,
+	store.NoSuchLoad:       perdurepb.Reason_REASON_NO_SUCH_LOAD,
+	store.NotEmpty:         perdurepb.Reason_REASON_NOT_EMPTY,
+	store.LoadRefused:      perdurepb.Reason_REASON_LOAD_REFUSED,
 }
 
 func durabilityProto(d realm.Durability) perdurepb.Durability {

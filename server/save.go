@@ -2,11 +2,17 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/realm"
 	"github.com/perdure/perdure/realm/catalog"
+	"github.com/perdure/perdure/server/service"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // SaveCluster implements perdurepb.AdminServer.
@@ -15,10 +21,20 @@ func (s *Server) SaveCluster(m *perdurepb.SaveClusterRequest, stream grpc.Server
 	if err != nil {
 		return asFault(err)
 	}
-	if err := s.save(stream.Context(), t, m); err != nil {
-		return s.hinted(asFault(err), t.cluster)
+	v := &saving{s: s, t: t, m: m}
+	var saved *perdurepb.StateSaved
+	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.SaveClusterResponse{Progress: v.progress()}) },
+		func(ctx context.Context, send func(func() error) error) (err error) {
+			v.send = func(chunk []byte) error {
+				return send(func() error { return stream.Send(&perdurepb.SaveClusterResponse{Chunk: chunk}) })
+			}
+			saved, err = v.run(ctx)
+			return err
+		})
+	if err == nil {
+		err = stream.Send(&perdurepb.SaveClusterResponse{Saved: saved, Progress: v.progress()})
 	}
-	return nil
+	return s.stateEnd(stream.Context(), err, t.cluster, "saving")
 }
 
 // serviceTarget finds a service of a cluster on this server; without a name the
@@ -48,7 +64,7 @@ func (s *Server) hostOf(c *catalog.ClusterView, service string) *fault {
 		switch {
 		case svc.Name != service:
 		case svc.ServerName == s.config.Name:
-			return faultf(perdurepb.Reason_REASON_NO_LEADER, "service %s of cluster %s does not run on server %s: it %s", service, c.Name, s.config.Name, unreadyService(s.reconciler.find(c.ID, svc.ReplicaID)))
+			return faultf(perdurepb.Reason_REASON_NO_LEADER, "service %s of cluster %s on server %s: %s", service, c.Name, s.config.Name, unreadyService(s.reconciler.find(c.ID, svc.ReplicaID)))
 		default:
 			f := faultf(perdurepb.Reason_REASON_NOT_LEADER, "service %s of cluster %s is on server %s", service, c.Name, svc.ServerName)
 			if srv, ok := s.realm.view().ServerByID(svc.ServerID); ok && srv.Client != "" {
@@ -60,10 +76,135 @@ func (s *Server) hostOf(c *catalog.ClusterView, service string) *fault {
 	return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "cluster %s has no service %q%s", c.Name, service, suggest(service, names))
 }
 
-// save sends a state file of t's service, or writes it.
-func (s *Server) save(_ context.Context, t *target, m *perdurepb.SaveClusterRequest) error {
-	if !m.GetOnline() && !t.hosted.suspended.Load() {
-		return faultf(perdurepb.Reason_REASON_NOT_SUSPENDED, "cluster %s is not suspended, and would change while it is saved: perdure cluster suspend %s comes first", t.cluster.Name, t.cluster.Name)
+// saving is one state file on its way out. The counts are read while it is saved.
+type saving struct {
+	s    *Server
+	t    *target
+	m    *perdurepb.SaveClusterRequest
+	send func(chunk []byte) error
+
+	bytes, messages, total atomic.Uint64
+}
+
+func (v *saving) progress() *perdurepb.StateProgress {
+	return &perdurepb.StateProgress{Bytes: v.bytes.Load(), Messages: v.messages.Load(), TotalMessages: v.total.Load()}
+}
+
+// run saves the state of the service: at the entry that it has applied, from a view
+// of it that stays as it is while the service goes on.
+func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
+	if err := v.await(ctx); err != nil {
+		return nil, err
 	}
-	return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "server %s cannot save yet", s.config.Name)
+	h := v.t.hosted
+	capture, err := h.group.Capture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	image, err := service.OpenImage(capture, func() error { return context.Cause(ctx) })
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = image.Close() }() // it was only read
+	if err := v.check(image); err != nil {
+		return nil, err
+	}
+	about := statefile.Manifest{Cluster: v.t.cluster.Name, Epoch: h.replica >> 48, Definition: v.s.definition(v.t.cluster)}
+	out := newChunked(&v.bytes, v.send)
+	saved := &perdurepb.StateSaved{Server: v.s.config.Name, Service: h.name}
+	done := func(err error) error { return err }
+	if v.m.GetToServer() {
+		saved.File = stateFileName(v.t.cluster.Name, h.name)
+		f, end, err := v.s.createState(saved.File)
+		if err != nil {
+			return nil, err
+		}
+		out.put, done = v.s.intoFile(f, saved.File), end
+	}
+	manifest, totals, err := image.Save(out, about, v.m.GetStores()...)
+	if err == nil {
+		err = out.flush()
+	}
+	if err := done(err); err != nil {
+		return nil, err
+	}
+	v.s.logger.Info("cluster saved", "cluster", v.t.cluster.Name, "service", h.name, "file", saved.File, "bytes", totals.Size, "applied", manifest.Applied, "hash", manifest.StateHash)
+	saved.Bytes, saved.Sha256 = uint64(totals.Size), out.sum.Sum(nil)
+	saved.Manifest, err = json.Marshal(manifest)
+	return saved, err
+}
+
+// await waits until the service has applied what is to be saved. Who leads also
+// waits until subscribers have given back what they had when the cluster was
+// suspended.
+func (v *saving) await(ctx context.Context) error {
+	h := v.t.hosted
+	if !v.m.GetOnline() && !h.suspended.Load() {
+		return v.notSuspended()
+	}
+	if !v.m.GetOnline() && h.group.Leads() {
+		if _, err := v.t.awaitQuiet(ctx); err != nil {
+			return err
+		}
+	}
+	for {
+		var applied uint64
+		if err := v.t.do(ctx, func(svc *service.Service) { applied = svc.Applied() }); err != nil {
+			return err
+		}
+		if applied >= v.m.GetApplied() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(appliedEvery): // nobody is told; a follower hears of it with the next heartbeat
+		}
+	}
+}
+
+// appliedEvery is how often a service is asked how far it is.
+const appliedEvery = 20 * time.Millisecond
+
+func (v *saving) notSuspended() *fault {
+	name := v.t.cluster.Name
+	return faultf(perdurepb.Reason_REASON_NOT_SUSPENDED, "cluster %s is not suspended, and would change while it is saved: perdure cluster suspend %s comes first", name, name)
+}
+
+// check looks at the state itself whether it may be saved.
+func (v *saving) check(image *service.Image) error {
+	m := image.Machine()
+	if !v.m.GetOnline() && !m.Suspended() {
+		return v.notSuspended()
+	}
+	if load, _ := m.Load(); load != 0 {
+		return faultf(perdurepb.Reason_REASON_LOADING, "a state is being loaded into cluster %s: go on with that load, or end it with perdure cluster load %s --abort", v.t.cluster.Name, v.t.cluster.Name)
+	}
+	var names []string
+	for _, st := range m.Stats() {
+		names = append(names, st.Name)
+	}
+	for _, name := range v.m.GetStores() {
+		if _, ok := m.StoreByName(name); !ok {
+			return faultf(perdurepb.Reason_REASON_NO_SUCH_STORE, "cluster %s has no store %q%s", v.t.cluster.Name, name, suggest(name, names))
+		}
+	}
+	return nil
+}
+
+// definition is the cluster as the realm has it, for people who read the file.
+func (s *Server) definition(c *catalog.ClusterView) string {
+	v := s.realm.view()
+	if v.Realm == nil {
+		return ""
+	}
+	defined := v.Realm.Cluster(c.Name)
+	if defined == nil {
+		return ""
+	}
+	text, err := realm.Marshal(&realm.Realm{Name: v.Realm.Name, Clusters: []realm.Cluster{*defined}})
+	if err != nil {
+		s.logger.Error("definition not written into a state file", "cluster", c.Name, "err", err)
+	}
+	return string(text)
 }

@@ -89,8 +89,13 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	if err != nil {
 		return nil, err
 	}
-	if err := prepareData(config.Data); err != nil {
+	if err := prepareDir("data", config.Data); err != nil {
 		return nil, err
+	}
+	if config.StateDir != "" {
+		if err := prepareDir("state-dir", config.StateDir); err != nil {
+			return nil, err
+		}
 	}
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),

@@ -88,16 +88,9 @@ func (m *Machine) planAdoption(g *staging) ([]adoption, Result) {
 			a.epoch++
 		}
 		for _, d := range g.durables[i] {
-			o := to.names[d.name]
-			if o != nil && o.dynamic {
-				o = nil // it goes with all that the store has
-			}
-			switch {
-			case o == nil && !d.dynamic:
-				return nil, refuse("store %q has no durable %q in its definition", to.spec.name, d.name)
-			case o != nil && (o.options.Kind != d.options.Kind || o.options.Matcher != d.options.Matcher):
-				return nil, refuse("durable %q of store %q is %v with matcher %q, the saved one is %v with matcher %q",
-					d.name, to.spec.name, o.options.Kind, o.options.Matcher, d.options.Kind, d.options.Matcher)
+			o := to.heir(d.name)
+			if why := to.misfit(d.name, d.dynamic, d.options.Kind, d.options.Matcher); why != "" {
+				return nil, refuse("%s", why)
 			}
 			a.heirs = append(a.heirs, heir{to: o, from: d})
 		}
@@ -109,6 +102,27 @@ func (m *Machine) planAdoption(g *staging) ([]adoption, Result) {
 		}
 	}
 	return plan, Result{}
+}
+
+// heir is the durable of s that a loaded one of the same name becomes, nil if there
+// is none: dynamic ones go with all that the store has.
+func (s *storeState) heir(name string) *durableState {
+	if o := s.names[name]; o != nil && !o.dynamic {
+		return o
+	}
+	return nil
+}
+
+// misfit says why s cannot have a durable that was saved; "" if it can.
+func (s *storeState) misfit(name string, dynamic bool, kind durable.Kind, matcher string) string {
+	switch o := s.heir(name); {
+	case o == nil && !dynamic:
+		return fmt.Sprintf("store %q has no durable %q in its definition", s.spec.name, name)
+	case o != nil && (o.options.Kind != kind || o.options.Matcher != matcher):
+		return fmt.Sprintf("durable %q of store %q is %v with matcher %q, the saved one is %v with matcher %q",
+			name, s.spec.name, o.options.Kind, o.options.Matcher, kind, matcher)
+	}
+	return ""
 }
 
 // adopt makes a store what was loaded.
@@ -171,7 +185,8 @@ func (x *index) move() {
 
 // adoptSessions puts the sessions that were loaded among those there are, in the
 // order of their last use. now is R from now on; nobody has been idle for longer
-// or shorter than before.
+// or shorter than before. A session that goes on at a store that is not replaced,
+// because a copy of that store is loaded beside it, stays there.
 func (m *Machine) adoptSessions(g *staging, plan []adoption, now int64) {
 	l := &m.sessions
 	var all []*session
@@ -181,7 +196,7 @@ func (m *Machine) adoptSessions(g *staging, plan []adoption, now int64) {
 	}
 	for x := g.state.sessions.first; x != nil; x = x.next {
 		a := &plan[x.store-1]
-		if a.anew() {
+		if a.anew() || l.byID[x.id] != nil {
 			continue
 		}
 		moved := *x

@@ -175,6 +175,9 @@ func AppendLoadBegin(dst []byte, c *statepb.LoadBegin) []byte {
 	return appendProto(dst, kindLoadBegin, c)
 }
 
+// LoadPartHeaderLen is what a LoadPart is longer than the content of its block.
+const LoadPartHeaderLen = partHeader
+
 // AppendLoadPart appends a LoadPart: the content of a block of a saved state. The
 // blocks behind the manifest are parts 0, 1 and so on. A part may come twice.
 func AppendLoadPart(dst []byte, load, number uint64, b *statefile.Block) []byte {

@@ -135,6 +135,13 @@ func (m *Machine) Load() (load, next uint64) {
 	return 0, 0
 }
 
+// LastLoad returns the load that was committed last, 0 if there was none.
+func (m *Machine) LastLoad() uint64 { return m.loads.done }
+
+// untouched reports whether nothing was ever published to s, nor has anybody
+// created a durable there.
+func (s *storeState) untouched() bool { return s.last() == 0 && s.dynamic == 0 }
+
 func noLoad(load uint64) Result {
 	return Result{Code: NoSuchLoad, Detail: fmt.Sprintf("load %016x is not under way", load)}
 }
@@ -190,7 +197,7 @@ func (m *Machine) target(g *staging, at int) (*storeState, Result) {
 	switch {
 	case s == nil:
 		return nil, Result{Code: NoSuchStore, Detail: fmt.Sprintf("store %d, which %q is to become, does not exist", t.store, t.name)}
-	case !g.replace && (s.last() != 0 || s.dynamic > 0):
+	case !g.replace && !s.untouched():
 		return nil, Result{Code: NotEmpty, Detail: fmt.Sprintf("store %q has given ids up to %v and has %d dynamic durables", s.spec.name, s.last(), s.dynamic)}
 	}
 	return s, Result{}
@@ -299,10 +306,11 @@ func (m *Machine) stage(r statefile.Record, index uint64, end uint32) error {
 }
 
 // unopened reports whether a session that is loaded, for a store, is one that is
-// open here: two publishers would share it.
+// open here: two publishers would share it. One that is open for another store stays
+// there: a store is loaded beside the one that it was saved from.
 func (m *Machine) unopened(id uint64, to *storeState) error {
 	x := m.sessions.byID[id]
-	if x == nil || to != nil && to.last() != 0 { // the sessions of a store that is replaced are not loaded
+	if x == nil || to != nil && (to.last() != 0 || x.store != to.id) { // the sessions of a store that is replaced are not loaded
 		return nil
 	}
 	return fmt.Errorf("session %d is open here, for store %d: load where no publisher is connected", id, x.store)

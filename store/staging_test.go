@@ -433,9 +433,23 @@ func TestLoadKeepsSessionsApart(t *testing.T) {
 		t.Run("open "+name, func(t *testing.T) {
 			l := newLoader(t, 7, stores...)
 			l.want(OK, AppendOpenSession(nil, store, 0, 0))
-			l.refused(begin(1, manifest, 1), list, LoadRefused)
-			if _, ok := l.m.Session(1); !ok {
-				t.Error("the publisher's session is gone")
+			want, sessions := LoadRefused, 1
+			if store == 2 {
+				want, sessions = OK, 2 // it stays where it is
+			}
+			l.want(OK, AppendLoadBegin(nil, begin(1, manifest, 1)))
+			for i := range list {
+				if want == OK || i < 1 {
+					l.want(OK, AppendLoadPart(nil, 1, uint64(i), &list[i]))
+				}
+			}
+			if want == OK {
+				l.want(OK, AppendLoadCommit(nil, 1, uint64(len(list))))
+			} else {
+				l.want(want, AppendLoadPart(nil, 1, 1, &list[1]))
+			}
+			if x, ok := l.m.Session(1); !ok || x.Store != store || l.m.Sessions() != sessions {
+				t.Errorf("the publisher's session is %+v of %d", x, l.m.Sessions())
 			}
 		})
 		t.Run("opened meanwhile "+name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package store
 import (
 	"github.com/perdure/perdure/durable"
 	"github.com/perdure/perdure/message"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // Views are what the leader's glue asks. They are small values that look into
@@ -74,6 +75,16 @@ func (v Store) MaxMessageSize() uint64 {
 
 // LastID returns the last id given, 0 if none.
 func (v Store) LastID() message.ID { return v.s.last() }
+
+// Untouched reports whether nothing was ever published to the store, nor has anybody
+// created a durable there: a saved state can be loaded into it.
+func (v Store) Untouched() bool { return v.s.untouched() }
+
+// Misfit says why the store's definition does not allow a durable that was saved; ""
+// if it does.
+func (v Store) Misfit(d *statefile.Durable) string {
+	return v.s.misfit(d.Name, d.Dynamic, d.Kind, d.Matcher)
+}
 
 // Templates returns the store's templates. They are not to be changed.
 func (v Store) Templates() []Template { return v.s.spec.templates }

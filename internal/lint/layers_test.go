@@ -16,6 +16,7 @@ var layers = []layer{
 	{"internal/fleet", nil},
 	{"internal/flights", nil},
 	{"internal/lint", nil},
+	{"internal/wholefile", nil},
 
 	{"message", nil},
 	{"message/portable", of("message")},
@@ -36,11 +37,11 @@ var layers = []layer{
 	// One persistence service as a deterministic object: the glue between the
 	// state machine, dispatch and the replica.
 	{"server/service", of("cluster", "store", "store/statefile", "durable", "durable/dispatch", "message", "api/perdure/v1")},
-	{"server", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...")},
+	{"server", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...", "internal/wholefile")},
 
 	{"client", of("api/perdure/v1", "message")},
 	{"bench", of("client", "message", "internal/fleet")},
-	{"cmd/perdure", of("server", "store/statefile", "realm", "client", "bench", "message/...", "api/perdure/v1", "internal/fleet", "internal/flights")},
+	{"cmd/perdure", of("server", "store/statefile", "realm", "client", "bench", "message/...", "api/perdure/v1", "internal/fleet", "internal/flights", "internal/wholefile")},
 
 	{"integration/...", of("api/...", "message", "realm/...", "durable/...", "store/...", "cluster/...", "server/...",
 		"client", "bench", "internal/flights", "integration/...")},

@@ -72,51 +72,72 @@ const (
 	Reason_REASON_REALM_INVALID     Reason = 80 // problems lists what is wrong
 	Reason_REASON_REVISION_CONFLICT Reason = 81 // somebody else applied meanwhile
 	Reason_REASON_REALM_FORMING     Reason = 82 // core servers are still missing
-	Reason_REASON_INTERNAL          Reason = 99
+	// Saved states.
+	Reason_REASON_STATE_TRUNCATED Reason = 90 // the file ends before its trailer
+	Reason_REASON_STATE_ALTERED   Reason = 91 // a checksum, length, count or order is wrong
+	Reason_REASON_STATE_FOREIGN   Reason = 92 // it is no state file
+	Reason_REASON_STATE_NEWER     Reason = 93 // a later version wrote it
+	Reason_REASON_NOT_EMPTY       Reason = 94 // a store has been used, and is not to be replaced
+	Reason_REASON_LOAD_REFUSED    Reason = 95 // the state does not fit the definition, or itself
+	Reason_REASON_LOADING         Reason = 96 // a state is being loaded
+	Reason_REASON_NO_SUCH_LOAD    Reason = 97
+	Reason_REASON_NO_SUCH_FILE    Reason = 98 // in the server's state directory
+	Reason_REASON_INTERNAL        Reason = 99
+	Reason_REASON_FILE_FAILED     Reason = 100 // a server could not read or write a file of a state
 )
 
 // Enum value maps for Reason.
 var (
 	Reason_name = map[int32]string{
-		0:  "REASON_UNSPECIFIED",
-		1:  "REASON_INVALID_ARGUMENT",
-		2:  "REASON_NO_SUCH_ENDPOINT",
-		3:  "REASON_NO_SUCH_STORE",
-		4:  "REASON_NO_SUCH_DURABLE",
-		5:  "REASON_INVALID_NAME",
-		6:  "REASON_INVALID_MATCHER",
-		7:  "REASON_MATCHER_MISMATCH",
-		8:  "REASON_KIND_MISMATCH",
-		9:  "REASON_NO_TEMPLATE",
-		10: "REASON_NO_SUCH_CLUSTER",
-		20: "REASON_MESSAGE_TOO_LARGE",
-		21: "REASON_BATCH_TOO_LARGE",
-		22: "REASON_BATCH_CORRUPT",
-		23: "REASON_STORE_FULL",
-		24: "REASON_SEQUENCE_GAP",
-		25: "REASON_SEQUENCE_REUSED",
-		26: "REASON_RECEIPT_FORGOTTEN",
-		27: "REASON_ABORTED",
-		28: "REASON_SESSION_UNKNOWN",
-		29: "REASON_EPOCH_CHANGED",
-		40: "REASON_NOT_OWNER",
-		41: "REASON_FORCE_CLOSED",
-		42: "REASON_DURABLE_DELETED",
-		43: "REASON_ALREADY_SUBSCRIBED",
-		60: "REASON_NOT_LEADER",
-		61: "REASON_NO_LEADER",
-		62: "REASON_MAY_HAVE_FORGOTTEN",
-		63: "REASON_OVERLOADED",
-		64: "REASON_STOPPING",
-		65: "REASON_OUTCOME_UNKNOWN",
-		66: "REASON_CLIENT_TIMEOUT",
-		67: "REASON_CORRUPT",
-		68: "REASON_SUSPENDED",
-		69: "REASON_NOT_SUSPENDED",
-		80: "REASON_REALM_INVALID",
-		81: "REASON_REVISION_CONFLICT",
-		82: "REASON_REALM_FORMING",
-		99: "REASON_INTERNAL",
+		0:   "REASON_UNSPECIFIED",
+		1:   "REASON_INVALID_ARGUMENT",
+		2:   "REASON_NO_SUCH_ENDPOINT",
+		3:   "REASON_NO_SUCH_STORE",
+		4:   "REASON_NO_SUCH_DURABLE",
+		5:   "REASON_INVALID_NAME",
+		6:   "REASON_INVALID_MATCHER",
+		7:   "REASON_MATCHER_MISMATCH",
+		8:   "REASON_KIND_MISMATCH",
+		9:   "REASON_NO_TEMPLATE",
+		10:  "REASON_NO_SUCH_CLUSTER",
+		20:  "REASON_MESSAGE_TOO_LARGE",
+		21:  "REASON_BATCH_TOO_LARGE",
+		22:  "REASON_BATCH_CORRUPT",
+		23:  "REASON_STORE_FULL",
+		24:  "REASON_SEQUENCE_GAP",
+		25:  "REASON_SEQUENCE_REUSED",
+		26:  "REASON_RECEIPT_FORGOTTEN",
+		27:  "REASON_ABORTED",
+		28:  "REASON_SESSION_UNKNOWN",
+		29:  "REASON_EPOCH_CHANGED",
+		40:  "REASON_NOT_OWNER",
+		41:  "REASON_FORCE_CLOSED",
+		42:  "REASON_DURABLE_DELETED",
+		43:  "REASON_ALREADY_SUBSCRIBED",
+		60:  "REASON_NOT_LEADER",
+		61:  "REASON_NO_LEADER",
+		62:  "REASON_MAY_HAVE_FORGOTTEN",
+		63:  "REASON_OVERLOADED",
+		64:  "REASON_STOPPING",
+		65:  "REASON_OUTCOME_UNKNOWN",
+		66:  "REASON_CLIENT_TIMEOUT",
+		67:  "REASON_CORRUPT",
+		68:  "REASON_SUSPENDED",
+		69:  "REASON_NOT_SUSPENDED",
+		80:  "REASON_REALM_INVALID",
+		81:  "REASON_REVISION_CONFLICT",
+		82:  "REASON_REALM_FORMING",
+		90:  "REASON_STATE_TRUNCATED",
+		91:  "REASON_STATE_ALTERED",
+		92:  "REASON_STATE_FOREIGN",
+		93:  "REASON_STATE_NEWER",
+		94:  "REASON_NOT_EMPTY",
+		95:  "REASON_LOAD_REFUSED",
+		96:  "REASON_LOADING",
+		97:  "REASON_NO_SUCH_LOAD",
+		98:  "REASON_NO_SUCH_FILE",
+		99:  "REASON_INTERNAL",
+		100: "REASON_FILE_FAILED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -157,7 +178,17 @@ var (
 		"REASON_REALM_INVALID":      80,
 		"REASON_REVISION_CONFLICT":  81,
 		"REASON_REALM_FORMING":      82,
+		"REASON_STATE_TRUNCATED":    90,
+		"REASON_STATE_ALTERED":      91,
+		"REASON_STATE_FOREIGN":      92,
+		"REASON_STATE_NEWER":        93,
+		"REASON_NOT_EMPTY":          94,
+		"REASON_LOAD_REFUSED":       95,
+		"REASON_LOADING":            96,
+		"REASON_NO_SUCH_LOAD":       97,
+		"REASON_NO_SUCH_FILE":       98,
 		"REASON_INTERNAL":           99,
+		"REASON_FILE_FAILED":        100,
 	}
 )
 
@@ -4366,7 +4397,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\apending\x18\x03 \x01(\x04R\apending\x12\x18\n" +
 	"\aunacked\x18\x04 \x01(\x04R\aunacked\x12 \n" +
 	"\vsubscribers\x18\x05 \x01(\x04R\vsubscribers\x12\x18\n" +
-	"\amatcher\x18\x06 \x01(\tR\amatcher*\xfc\a\n" +
+	"\amatcher\x18\x06 \x01(\tR\amatcher*\xf1\t\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x01\x12\x1b\n" +
@@ -4406,8 +4437,18 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x14REASON_NOT_SUSPENDED\x10E\x12\x18\n" +
 	"\x14REASON_REALM_INVALID\x10P\x12\x1c\n" +
 	"\x18REASON_REVISION_CONFLICT\x10Q\x12\x18\n" +
-	"\x14REASON_REALM_FORMING\x10R\x12\x13\n" +
-	"\x0fREASON_INTERNAL\x10c*j\n" +
+	"\x14REASON_REALM_FORMING\x10R\x12\x1a\n" +
+	"\x16REASON_STATE_TRUNCATED\x10Z\x12\x18\n" +
+	"\x14REASON_STATE_ALTERED\x10[\x12\x18\n" +
+	"\x14REASON_STATE_FOREIGN\x10\\\x12\x16\n" +
+	"\x12REASON_STATE_NEWER\x10]\x12\x14\n" +
+	"\x10REASON_NOT_EMPTY\x10^\x12\x17\n" +
+	"\x13REASON_LOAD_REFUSED\x10_\x12\x12\n" +
+	"\x0eREASON_LOADING\x10`\x12\x17\n" +
+	"\x13REASON_NO_SUCH_LOAD\x10a\x12\x17\n" +
+	"\x13REASON_NO_SUCH_FILE\x10b\x12\x13\n" +
+	"\x0fREASON_INTERNAL\x10c\x12\x16\n" +
+	"\x12REASON_FILE_FAILED\x10d*j\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +

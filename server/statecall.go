@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/realm/catalog"
+)
+
+// tellEvery is how often a client that saves or loads is told how far that is. It
+// takes a server for lost that says nothing for several times as long.
+const tellEvery = time.Second
+
+// stateCall runs work, which may take long, on behalf of a client. Frames go out
+// through send, and progress every second.
+func (s *Server) stateCall(ctx context.Context, progress func() error, work func(ctx context.Context, send func(func() error) error) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	release, err := s.streams.add(cancel)
+	if err != nil {
+		return err
+	}
+	defer release()
+	var sending sync.Mutex // one goroutine at a time may send
+	send := func(f func() error) error {
+		sending.Lock()
+		defer sending.Unlock()
+		return f()
+	}
+	over, told := make(chan struct{}), make(chan struct{})
+	s.spawn(func() {
+		defer close(told)
+		ticker := time.NewTicker(tellEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if err := send(progress); err != nil {
+				cancel(err)
+			}
+		}
+	})
+	err = work(ctx, send)
+	close(over)
+	<-told
+	if errors.Is(err, context.Canceled) {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// stateEnd is what a call about a state answers that ended with err; ctx is gRPC's.
+func (s *Server) stateEnd(ctx context.Context, err error, c *catalog.ClusterView, what string) error {
+	var gone *goneError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &gone):
+		return gone
+	case unsent(err) || ctx.Err() != nil:
+		return &goneError{err}
+	}
+	f := asFault(err)
+	if f.reason == perdurepb.Reason_REASON_INTERNAL || f.reason == perdurepb.Reason_REASON_CORRUPT {
+		s.logger.Error(what+" failed", "cluster", c.Name, "err", err)
+	}
+	return s.hinted(f, c)
+}
+
+// chunkBytes is how much of a file is sent, or written, at a time.
+const chunkBytes = 256 << 10
+
+// chunked hands on what is written to it in pieces, and counts and sums it up.
+type chunked struct {
+	sum     hash.Hash
+	written *atomic.Uint64
+	put     func([]byte) error // what it is given is used again
+	buf     []byte
+}
+
+func newChunked(written *atomic.Uint64, put func([]byte) error) *chunked {
+	return &chunked{sum: sha256.New(), written: written, put: put, buf: make([]byte, 0, chunkBytes)}
+}
+
+// Write implements [io.Writer].
+func (c *chunked) Write(b []byte) (int, error) {
+	for n := 0; n < len(b); {
+		k := min(len(b)-n, cap(c.buf)-len(c.buf))
+		c.buf = append(c.buf, b[n:n+k]...)
+		if n += k; len(c.buf) == cap(c.buf) {
+			if err := c.flush(); err != nil {
+				return n, err
+			}
+		}
+	}
+	return len(b), nil
+}
+
+func (c *chunked) flush() error {
+	c.sum.Write(c.buf)
+	c.written.Add(uint64(len(c.buf)))
+	err := c.put(c.buf)
+	c.buf = c.buf[:0]
+	return err
+}
+
+var _ io.Writer = (*chunked)(nil)
