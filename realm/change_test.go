@@ -60,6 +60,8 @@ func TestDiff(t *testing.T) {
 		{"realm name", []string{"realm: demo", "realm: prod"}, []string{"update realm: realm: demo -> prod"}},
 		{"limits", []string{"byte_limit: 1GiB", "message_limit: 5"},
 			[]string{"update " + store + ": byte_limit: 1GiB -> none, message_limit: none -> 5"}},
+		{"backups", []string{"name: main\n", "name: main\n    backup: {every: 1h, keep: 3}\n"},
+			[]string{"update clusters[main]: backup: none -> {every: 1h0m0s, keep: 3}"}},
 		{"tuning", []string{"name: main\n", "name: main\n    profile: fast\n"},
 			[]string{"update clusters[main]: profile: default -> fast, tick: 50ms -> 20ms, heartbeat: 100ms -> 40ms, election_timeout: 500ms -> 150ms"}},
 		{"weight", []string{"server: s2}", "server: s2, weight: 3}"},

@@ -118,6 +118,7 @@ func (d *differ) cluster(old, new *Cluster) {
 		for i, value := range new.Tuning.durations() {
 			d.set(tuningKeys[i], *old.Tuning.durations()[i], *value)
 		}
+		d.set("backup", old.Backup, new.Backup)
 		d.flush(clusterPath(new.Name), Update)
 		pairs(old.Services, new.Services, func(s Service) string { return s.Name }, func(o, n *Service) {
 			d.service(clusterPath(new.Name), o, n)

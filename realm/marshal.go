@@ -70,6 +70,9 @@ func (w *writer) cluster(c *Cluster) {
 	for i, value := range c.Tuning.durations() {
 		w.line(2, "%s: %s", tuningKeys[i], *value)
 	}
+	if c.Backup.Every != 0 {
+		w.line(2, "backup: %s", c.Backup)
+	}
 	w.line(2, "services:")
 	for _, s := range c.Services {
 		description := ""

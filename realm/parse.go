@@ -66,6 +66,10 @@ func (d decoder) cluster(n *node, path string) Cluster {
 		fields = append(fields, field{tuningKeys[i], d.duration(value)})
 	}
 	fields = append(fields,
+		field{"backup", func(n *node, path string) {
+			c.Backup.Keep = DefaultBackupKeep
+			d.mapping(n, path, field{"every", d.duration(&c.Backup.Every)}, field{"keep", d.number(&c.Backup.Keep, 1, MaxBackupKeep)})
+		}},
 		field{"services", func(n *node, path string) {
 			d.sequence(n, path, func(n *node, path string) {
 				c.Services = append(c.Services, d.service(n, path))

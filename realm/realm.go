@@ -1,6 +1,7 @@
 package realm
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/perdure/perdure/message"
@@ -13,6 +14,11 @@ const (
 	MaxWeight      = 10      // weight of a service, and its default
 	MaxDescription = 4096    // bytes of a description
 	MaxPrefetch    = 1 << 20 // messages
+
+	// Of scheduled backups.
+	MinBackupEvery = time.Second
+	MaxBackupEvery = 366 * 24 * time.Hour
+	MaxBackupKeep  = 1000
 )
 
 // Defaults of a store and of durables.
@@ -20,6 +26,7 @@ const (
 	DefaultMaxMessageSize   = int64(message.MaxMessageSize)
 	DefaultStandardPrefetch = 1024
 	DefaultSharedPrefetch   = 256
+	DefaultBackupKeep       = 24
 )
 
 // Names of the templates that every store has without listing them.
@@ -44,8 +51,25 @@ type Cluster struct {
 	Name       string // unique in the realm
 	Durability Durability
 	Tuning     Tuning
+	Backup     Backup
 	Services   []Service // 1, 3, 5 or 7
 	Stores     []Store
+}
+
+// Backup is what each service of a cluster does for itself: every so often it
+// saves the state, and of these files it keeps the newest. Without Every it does
+// not.
+type Backup struct {
+	Every time.Duration
+	Keep  int
+}
+
+// String is empty if there are no backups.
+func (b Backup) String() string {
+	if b.Every == 0 {
+		return ""
+	}
+	return fmt.Sprintf("{every: %s, keep: %d}", b.Every, b.Keep)
 }
 
 // Tuning holds the times of a cluster. All can be changed while it runs.
@@ -211,6 +235,9 @@ func (c *Cluster) fill() {
 		c.Durability = Sync
 	}
 	c.Tuning.fill()
+	if c.Backup.Every != 0 && c.Backup.Keep == 0 {
+		c.Backup.Keep = DefaultBackupKeep
+	}
 	for i := range c.Services {
 		if c.Services[i].Weight == 0 {
 			c.Services[i].Weight = MaxWeight

@@ -193,6 +193,9 @@ func drawRealm(t *rapid.T) *realm.Realm {
 			Tuning:     realm.DefaultTuning(realm.Profile(rapid.IntRange(1, 2).Draw(t, "profile"))),
 		}
 		c.Tuning.ClientTimeout += time.Duration(rapid.Int64Range(0, 1e12).Draw(t, "more"))
+		if rapid.Bool().Draw(t, "backup") {
+			c.Backup = realm.Backup{Every: time.Duration(rapid.Int64Range(int64(realm.MinBackupEvery), int64(realm.MaxBackupEvery)).Draw(t, "every")), Keep: rapid.IntRange(1, realm.MaxBackupKeep).Draw(t, "keep")}
+		}
 		for range rapid.SampledFrom([]int{1, 3, 5, 7}).Draw(t, "services") {
 			c.Services = append(c.Services, realm.Service{Name: name(), Server: name(), Weight: rapid.IntRange(1, 10).Draw(t, "weight"), Description: name()})
 		}

@@ -80,11 +80,26 @@ func (c checker) cluster(path string, cluster *Cluster, stores *names) {
 		c.errorf(join(path, "durability"), "%s; choose one of %s", cluster.Durability, list(durabilityWords))
 	}
 	c.tuning(path, cluster.Tuning)
+	c.backup(join(path, "backup"), cluster.Backup)
 	c.services(path, cluster.Services)
 	for i := range cluster.Stores {
 		at := fmt.Sprintf("%s.stores[%d]", path, i)
 		c.unique(stores, join(at, "name"), cluster.Stores[i].Name)
 		c.store(at, &cluster.Stores[i])
+	}
+}
+
+func (c checker) backup(path string, b Backup) {
+	at := join(path, "every")
+	switch {
+	case b == Backup{} || b.Every == 0 && c.reported[at]:
+	case b.Every == 0:
+		c.errorf(at, "is missing; say how often, such as 1h, or remove backup")
+	case b.Every < MinBackupEvery || b.Every > MaxBackupEvery:
+		c.errorf(at, "is %s; use %s to %s", b.Every, MinBackupEvery, MaxBackupEvery)
+	}
+	if b.Every != 0 {
+		c.within(join(path, "keep"), int64(b.Keep), 1, MaxBackupKeep)
 	}
 }
 

@@ -31,6 +31,7 @@ func definitionPage(r *realm.Realm) *statepb.CatalogDefinition {
 func clusterDefinition(c *realm.Cluster) *statepb.CatalogDefinedCluster {
 	out := &statepb.CatalogDefinedCluster{
 		Name: c.Name, Durability: uint32(c.Durability), Profile: uint32(c.Tuning.Profile),
+		BackupEvery: int64(c.Backup.Every), BackupKeep: uint32(c.Backup.Keep),
 	}
 	for _, t := range times(&c.Tuning) {
 		out.Times = append(out.Times, int64(*t))
@@ -93,6 +94,7 @@ func definedCluster(p *statepb.CatalogDefinedCluster) realm.Cluster {
 			*t = time.Duration(p.GetTimes()[i])
 		}
 	}
+	c.Backup = realm.Backup{Every: time.Duration(p.GetBackupEvery()), Keep: int(p.GetBackupKeep())}
 	for _, s := range p.GetServices() {
 		c.Services = append(c.Services, realm.Service{
 			Name: s.GetName(), Server: s.GetServer(), Weight: int(s.GetWeight()), Description: s.GetDescription(),

@@ -34,6 +34,7 @@ type ClusterView struct {
 	Name            string
 	Durability      realm.Durability
 	Tuning          realm.Tuning
+	Backup          realm.Backup
 	Services        []ServiceView // in the order of the definition
 	Stores          []StoreView   // in the order of the definition
 	CreatedRevision uint64
@@ -266,7 +267,7 @@ func newNames(r *realm.Realm) names {
 
 func (m *Machine) viewCluster(page *statepb.CatalogCluster, c *realm.Cluster) ClusterView {
 	out := ClusterView{
-		ID: page.GetId(), Name: c.Name, Durability: c.Durability, Tuning: c.Tuning,
+		ID: page.GetId(), Name: c.Name, Durability: c.Durability, Tuning: c.Tuning, Backup: c.Backup,
 		CreatedRevision: page.GetCreated(),
 	}
 	for _, s := range c.Services {

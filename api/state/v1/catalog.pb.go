@@ -392,6 +392,8 @@ type CatalogDefinedCluster struct {
 	Times         []int64                  `protobuf:"varint,4,rep,packed,name=times,proto3" json:"times,omitempty"`    // ns: tick, heartbeat, election timeout, client heartbeat, client timeout, sync interval, suspend grace
 	Services      []*CatalogDefinedService `protobuf:"bytes,5,rep,name=services,proto3" json:"services,omitempty"`
 	Stores        []*CatalogDefinedStore   `protobuf:"bytes,6,rep,name=stores,proto3" json:"stores,omitempty"`
+	BackupEvery   int64                    `protobuf:"varint,7,opt,name=backup_every,json=backupEvery,proto3" json:"backup_every,omitempty"` // ns; 0: no backups
+	BackupKeep    uint32                   `protobuf:"varint,8,opt,name=backup_keep,json=backupKeep,proto3" json:"backup_keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +468,20 @@ func (x *CatalogDefinedCluster) GetStores() []*CatalogDefinedStore {
 		return x.Stores
 	}
 	return nil
+}
+
+func (x *CatalogDefinedCluster) GetBackupEvery() int64 {
+	if x != nil {
+		return x.BackupEvery
+	}
+	return 0
+}
+
+func (x *CatalogDefinedCluster) GetBackupKeep() uint32 {
+	if x != nil {
+		return x.BackupKeep
+	}
+	return 0
 }
 
 type CatalogDefinedService struct {
@@ -1750,7 +1766,7 @@ const file_api_state_v1_catalog_proto_rawDesc = "" +
 	"\x11CatalogDefinition\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12C\n" +
 	"\bclusters\x18\x02 \x03(\v2'.perdure.state.v1.CatalogDefinedClusterR\bclusters\x12F\n" +
-	"\tendpoints\x18\x03 \x03(\v2(.perdure.state.v1.CatalogDefinedEndpointR\tendpoints\"\xff\x01\n" +
+	"\tendpoints\x18\x03 \x03(\v2(.perdure.state.v1.CatalogDefinedEndpointR\tendpoints\"\xc3\x02\n" +
 	"\x15CatalogDefinedCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -1759,7 +1775,10 @@ const file_api_state_v1_catalog_proto_rawDesc = "" +
 	"\aprofile\x18\x03 \x01(\rR\aprofile\x12\x14\n" +
 	"\x05times\x18\x04 \x03(\x03R\x05times\x12C\n" +
 	"\bservices\x18\x05 \x03(\v2'.perdure.state.v1.CatalogDefinedServiceR\bservices\x12=\n" +
-	"\x06stores\x18\x06 \x03(\v2%.perdure.state.v1.CatalogDefinedStoreR\x06stores\"}\n" +
+	"\x06stores\x18\x06 \x03(\v2%.perdure.state.v1.CatalogDefinedStoreR\x06stores\x12!\n" +
+	"\fbackup_every\x18\a \x01(\x03R\vbackupEvery\x12\x1f\n" +
+	"\vbackup_keep\x18\b \x01(\rR\n" +
+	"backupKeep\"}\n" +
 	"\x15CatalogDefinedService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\tR\x06server\x12\x16\n" +
