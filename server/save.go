@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync/atomic"
@@ -81,6 +82,7 @@ type saving struct {
 	s    *Server
 	t    *target
 	m    *perdurepb.SaveClusterRequest
+	file string // its name in the state directory, where the usual one is not meant
 	send func(chunk []byte) error
 
 	bytes, messages, total atomic.Uint64
@@ -101,7 +103,11 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 	if err != nil {
 		return nil, err
 	}
-	image, err := service.OpenImage(capture, func() error { return context.Cause(ctx) })
+	breathe := func() error { return context.Cause(ctx) }
+	if v.m.GetOnline() {
+		breathe = paced(ctx) // clients go on
+	}
+	image, err := service.OpenImage(capture, breathe)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +120,7 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 	saved := &perdurepb.StateSaved{Server: v.s.config.Name, Service: h.name}
 	done := func(err error) error { return err }
 	if v.m.GetToServer() {
-		saved.File = stateFileName(v.t.cluster.Name, h.name)
+		saved.File = cmp.Or(v.file, stateFileName(v.t.cluster.Name, h.name))
 		f, end, err := v.s.createState(saved.File)
 		if err != nil {
 			return nil, err

@@ -128,7 +128,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	if err := s.listen(core); err != nil {
 		return nil, err
 	}
-	for _, f := range []func(context.Context){s.realm.run, s.realm.cache, s.realm.register, s.reconciler.run} {
+	for _, f := range []func(context.Context){s.realm.run, s.realm.cache, s.realm.register, s.reconciler.run, s.runBackups} {
 		s.wg.Go(func() { f(run) })
 	}
 	return s, nil

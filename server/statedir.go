@@ -53,9 +53,16 @@ func (s *Server) openStateDir() (*os.Root, error) {
 }
 
 // stateFileName is how the file is called into which a service of a cluster is
-// saved. Where names have letters that file names should not have, or are too long,
-// it tells them apart by a sum.
+// saved.
 func stateFileName(cluster, service string) string {
+	return stateStem(cluster, service, 0) + stateSuffix
+}
+
+// stateStem is what the names of the files of a service begin with; more bytes follow,
+// and then the suffix. Where names have letters that file names should not have, or
+// are too long, it tells them apart by a sum.
+func stateStem(cluster, service string, more int) string {
+	most := longestOwnName - len(stateSuffix) - more
 	plain := cluster + "." + service
 	name := strings.Map(func(r rune) rune {
 		if stateNameRune(r) {
@@ -63,12 +70,12 @@ func stateFileName(cluster, service string) string {
 		}
 		return '_'
 	}, plain)
-	if strings.Count(plain, ".") == 1 && name == plain && name[0] != '.' && len(name)+len(stateSuffix) <= longestOwnName {
-		return name + stateSuffix
+	if strings.Count(plain, ".") == 1 && name == plain && name[0] != '.' && len(name) <= most {
+		return name
 	}
 	sum := fmt.Sprintf("-%x", sha256.Sum256([]byte(cluster+"\x00"+service)))[:13]
 	name = "_" + strings.TrimLeft(name, ".")
-	return name[:min(len(name), longestOwnName-len(sum)-len(stateSuffix))] + sum + stateSuffix
+	return name[:min(len(name), most-len(sum))] + sum
 }
 
 func stateNameRune(r rune) bool {

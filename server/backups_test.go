@@ -1,0 +1,120 @@
+package server
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/store/statefile"
+)
+
+// A service saves its state again and again and keeps the newest files; nothing
+// else in the directory goes.
+func TestScheduledBackups(t *testing.T) {
+	t.Parallel()
+	config := single(t)
+	config.StateDir = filepath.Join(t.TempDir(), "state")
+	if err := os.Mkdir(config.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-240 * time.Hour)
+	stay := []string{"main.main-1.state", "mine.txt", backupFileName("main", "main-2", long), backupFileName("main", "main-1", long) + loadedSuffix,
+		backupFileName("main", "main-1", time.Now().Add(240*time.Hour))}
+	gone := []string{backupFileName("main", "main-1", long), "." + backupFileName("main", "main-1", long.Add(time.Hour)) + ".new"}
+	for _, name := range slices.Concat(stay, gone) {
+		if err := os.WriteFile(filepath.Join(config.StateDir, name), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := open(t, config)
+	n.apply(strings.Replace(testRealm, "durability: async", "durability: async\n    backup: {every: 1s, keep: 1}", 1))
+	n.mustPublisher("flights").stored(1, 1, bodies("a", "b"))
+	names := func() (out []string) {
+		list, err := os.ReadDir(config.StateDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if !slices.Contains(stay, e.Name()) {
+				out = append(out, e.Name())
+			}
+		}
+		return out
+	}
+	var seen []string
+	n.until("several backups come and go", func() bool {
+		for _, name := range names() {
+			if _, ok := backupMade("main", "main-1", name); ok && !slices.Contains(seen, name) {
+				seen = append(seen, name)
+			}
+		}
+		return len(seen) > 3
+	})
+	n.stop()
+	left := names()
+	if len(left) == 0 || len(left) > 2 { // the last may not be over
+		t.Errorf("%v are left", left)
+	}
+	for _, name := range stay {
+		if b, err := os.ReadFile(filepath.Join(config.StateDir, name)); err != nil || string(b) != "old" {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	newest, err := os.ReadFile(filepath.Join(config.StateDir, left[len(left)-1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := statefile.Verify(bytes.NewReader(newest), nil)
+	if err != nil || m.Cluster != "main" || m.Applied == 0 || !strings.Contains(m.Definition, "main-1") {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// A backup that fails takes nothing with it.
+func TestScheduledBackupFails(t *testing.T) {
+	t.Parallel()
+	config := single(t)
+	config.StateDir = filepath.Join(t.TempDir(), "state")
+	old := filepath.Join(config.StateDir, backupFileName("main", "main-1", time.Now().Add(-240*time.Hour)))
+	if err := os.Mkdir(config.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := open(t, config)
+	if err := os.RemoveAll(config.StateDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(config.StateDir, []byte("no directory"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.apply(strings.Replace(testRealm, "durability: async", "durability: async\n    backup: {every: 1h, keep: 1}", 1))
+	n.until("a backup fails", func() bool { return strings.Contains(n.log.String(), "backup failed") })
+	if b, err := os.ReadFile(config.StateDir); err != nil || string(b) != "no directory" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// An online save of what goes on being published is a state that verifies.
+func TestSaveOnline(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	n.mustPublisher("flights").stored(1, 1, bodies("a", "b", "c"))
+	file, saved, err := n.saving(&perdurepb.SaveClusterRequest{Cluster: "main", Online: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := statefile.Verify(bytes.NewReader(file), nil)
+	if err != nil || saved.Bytes != uint64(len(file)) {
+		t.Fatalf("%v, %v", saved, err)
+	}
+	if i := slices.IndexFunc(m.Stores, func(s statefile.StoreSummary) bool { return s.Name == "flights" }); i < 0 || m.Stores[i].Messages != 3 {
+		t.Errorf("%+v", m)
+	}
+}
