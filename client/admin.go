@@ -12,7 +12,7 @@ import (
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 )
 
-// Admin reads and changes the realm, and suspends clusters. Any server answers; what
+// Admin reads and changes the realm, and suspends, saves and loads clusters. Any server answers; what
 // only a leader can do is sent there. What may succeed later, such as while a
 // leader is elected, is tried again for the client's retry duration and as long
 // as the context lasts.
@@ -161,9 +161,15 @@ const (
 // Hints are followed at once. A change that may have been carried out although
 // no answer came ends as ErrOutcomeUnknown.
 func ask[R any](ctx context.Context, c *Client, what string, does effect, call func(context.Context, perdurepb.AdminClient) (R, error)) (R, error) {
+	start := time.Now()
+	return askSince(ctx, c, what, does, &start, call)
+}
+
+// askSince is ask for calls that take long: they move on the time from which on
+// retries count.
+func askSince[R any](ctx context.Context, c *Client, what string, does effect, start *time.Time, call func(context.Context, perdurepb.AdminClient) (R, error)) (R, error) {
 	var none R
 	var wait pauses
-	start := time.Now()
 	queue := c.inOrder()
 	doubtful := false
 	var before error // what the last round ended with
@@ -203,7 +209,7 @@ func ask[R any](ctx context.Context, c *Client, what string, does effect, call f
 		queue, hints = c.inOrder(), 0
 		pause := wait.next()
 		if c.cfg.retry != RetryForever {
-			left := c.cfg.retry - time.Since(start)
+			left := c.cfg.retry - time.Since(*start)
 			if left <= 0 {
 				return fail(trouble)
 			}

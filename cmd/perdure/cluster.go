@@ -16,9 +16,10 @@ import (
 func (p *program) clusterCommand() *cobra.Command {
 	cmd := p.group(&cobra.Command{
 		Use:   "cluster",
-		Short: "Suspend and resume clusters",
+		Short: "Suspend, save, load and resume clusters",
 		Long:  "What is done to a cluster as a whole, while it runs.",
 		Example: "  perdure cluster suspend main\n" +
+			"  perdure cluster save main\n" +
 			"  perdure cluster resume main",
 	})
 	cmd.AddCommand(
@@ -38,6 +39,7 @@ func (p *program) clusterCommand() *cobra.Command {
 			Example: "  perdure cluster resume main\n" +
 				"  perdure cluster resume --all",
 		}, resumeCluster),
+		p.clusterSaveCommand(), p.clusterLoadCommand(), p.clusterRestoreCommand(),
 	)
 	return cmd
 }

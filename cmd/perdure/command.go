@@ -132,6 +132,12 @@ func variable(flag string) string {
 // the command's name: who exports what pub is to connect to does not mean bench,
 // and a server's data is not a dev's.
 func twin(cmd *cobra.Command, flag string) string {
+	switch {
+	case flag == "print":
+		return variable("output") // as everywhere
+	case flag == "output" && cmd.Flags().Lookup("print") != nil:
+		return variable(cmd.Name() + "-output") // it is a file
+	}
 	if flag != "output" && cmd.HasParent() {
 		top := cmd
 		for top.Parent().HasParent() {

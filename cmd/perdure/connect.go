@@ -76,6 +76,17 @@ func (c *connection) call(ctx context.Context, name string, do func(context.Cont
 	return do(ctx, cl)
 }
 
+// long connects, calls do, which may take as long as it goes on, and closes. Servers
+// that do not answer are waited for during the timeout.
+func (c *connection) long(ctx context.Context, name string, do func(context.Context, *client.Client) error) error {
+	cl, err := c.open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer closeClient(cl)
+	return do(ctx, cl)
+}
+
 // closeClient closes a client whose work is done; what it says does not matter.
 func closeClient(c *client.Client) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

@@ -212,7 +212,7 @@ func problemLine(file string, p client.Problem) string {
 // wantsJSON tells the output format also where parsing ended before -o.
 func (p *program) wantsJSON(cmd *cobra.Command) bool {
 	if cmd != nil {
-		if f := cmd.Flags().Lookup("output"); f != nil && f.Changed {
+		if f := cmd.Flags().ShorthandLookup("o"); f != nil && f.Changed {
 			return f.Value.String() == string(formatJSON)
 		}
 	}

@@ -36,10 +36,15 @@ func (f *format) Set(s string) error {
 func (f *format) Type() string { return "table|json" }
 
 // outputFlag declares -o.
-func outputFlag(cmd *cobra.Command) *format {
+func outputFlag(cmd *cobra.Command) *format { return formatFlag(cmd, "output") }
+
+// printFlag declares -o where --output is a file.
+func printFlag(cmd *cobra.Command) *format { return formatFlag(cmd, "print") }
+
+func formatFlag(cmd *cobra.Command, name string) *format {
 	f := formatTable
-	cmd.Flags().VarP(&f, "output", "o", "how to print")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.Flags().VarP(&f, name, "o", "how to print")
+	_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	return &f
 }
 
