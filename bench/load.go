@@ -22,7 +22,9 @@ const (
 	DefaultDuration = 5 * time.Second
 	DefaultCount    = 1_000_000 // of publish on the command line
 	DefaultRate     = 20_000
-	DefaultBound    = 100_000 // messages of a stream that are published and not consumed
+
+	DefaultBackupRate = 100_000 // of backup
+	DefaultBound      = 100_000 // messages of a stream that are published and not consumed
 
 	// stampSize is what the time of publishing takes of a body.
 	stampSize = 8
@@ -43,7 +45,7 @@ type Load struct {
 	Batch      int // bytes at which a batch is sent; the client's default
 	Together   int // messages that are published by one call and confirmed before the next; 0: each by itself
 	Sync       bool
-	Rate       int // messages a second of an open loop; 20,000
+	Rate       int // messages a second of an open loop, or in backup at most; 20,000 and 100,000
 
 	Workers  int // subscribers that share a durable; 0: one subscriber of a standard durable
 	Durables int // how many consume; 1
@@ -206,6 +208,9 @@ func (l Load) withDefaults() Load {
 	set(&l.Publishers, 1)
 	set(&l.Window, client.DefaultWindowBatches)
 	set(&l.Batch, client.DefaultBatchTarget)
+	if l.Scenario == "backup" {
+		set(&l.Rate, DefaultBackupRate)
+	}
 	set(&l.Rate, DefaultRate)
 	set(&l.Durables, 1)
 	set(&l.Clusters, 1)

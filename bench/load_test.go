@@ -15,7 +15,7 @@ func TestValidate(t *testing.T) {
 		want string // in the error; "" for none
 	}{
 		{"defaults", Load{Scenario: "publish"}, ""},
-		{"no scenario", Load{}, "there are: backlog, clusters, drain"},
+		{"no scenario", Load{}, "there are: backlog, backup, clusters, drain"},
 		{"no room for the time", Load{Scenario: "stream", Size: 7}, "size 7: it must be 8 to "},
 		{"no room needed", Load{Scenario: "publish", Size: 0}, ""},
 		{"window", Load{Scenario: "publish", Window: 65}, "window 65: it must be 1 to 64"},

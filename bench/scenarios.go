@@ -14,6 +14,7 @@ func scenarios() map[string]scenario {
 		"clusters":  {about: "Publish to several clusters at once", run: clusters},
 		"idle":      {about: "Do nothing, with several clusters", own: true, run: idle},
 		"backlog":   {about: "Publish while many messages are pending", run: backlog},
+		"backup":    {about: "Publish at a rate, with and without a backup that runs", run: backup},
 		"failover":  {about: "Kill the leader under load", times: true, own: true, run: failover},
 		"recover":   {about: "Restart all servers, and let a follower catch up", own: true, run: recovery},
 		"replicate": {about: "Publish, and see how far followers are behind", run: replicate},

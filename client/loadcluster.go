@@ -18,6 +18,9 @@ type LoadRequest struct {
 	Replace bool
 	// DryRun finds out whether the state would be loaded, and changes nothing.
 	DryRun bool
+	// Load names the load, where it is not to be named by what is loaded: one that
+	// the cluster has completed last is not done again.
+	Load uint64
 	// Rename says what stores of the file are called in the cluster, where that is
 	// another name.
 	Rename map[string]string
@@ -57,7 +60,7 @@ func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) 
 	if r.DryRun {
 		does = reads
 	}
-	var load uint64 // as the first server named it
+	load := r.Load // or as the first server names it
 	start := time.Now()
 	return askSince(ctx, a.c, "load cluster", does, &start, func(ctx context.Context, admin perdurepb.AdminClient) (*LoadedState, error) {
 		ctx, heard, end := listen(ctx, &start)

@@ -82,6 +82,13 @@ var benchVerbs = []benchVerb{{
 		"They need disk: three times their bytes, and more.",
 	example: "  perdure bench backlog --backlog 0,1000000,10000000",
 }, {
+	name: "backup", flags: []string{"rate", "backlog"},
+	long: "Publishes --backlog messages that stay pending, a million or 256 MiB unless given, and then at\n" +
+		"--rate, in turns without and with backups that somebody makes one after the other. A rate that\n" +
+		"is not reached shows what backups cost of all that can be published.",
+	example: "  perdure bench backup --size 128,1024 --duration 30s\n" +
+		"  perdure bench backup --rate 10000000 --backlog 2000000",
+}, {
 	name: "failover", flags: []string{"clusters", "kills", "fast"}, lacks: []string{"window", "batch", "duration"},
 	long: "Publishes one by one and consumes; kills the server that leads with SIGKILL, --kills times, and\n" +
 		"starts it again. A gap is from the last confirmation before to the first after a kill. Then it\n" +
@@ -218,7 +225,11 @@ func (o *benchOptions) ownFlags(f *pflag.FlagSet, v benchVerb) {
 		case "together":
 			f.IntVar(&o.load.Together, name, 0, "messages that one call publishes and waits for; 0 for each by itself")
 		case "rate":
-			f.IntVar(&o.load.Rate, name, bench.DefaultRate, "messages a second, of all publishers")
+			rate := bench.DefaultRate
+			if v.name == "backup" {
+				rate = bench.DefaultBackupRate
+			}
+			f.IntVar(&o.load.Rate, name, rate, "messages a second, of all publishers")
 		case "workers":
 			numbersFlag(f, &o.workers, name, 0, "subscribers that share a durable; 0 for one of a standard durable")
 		case "durables":

@@ -16,10 +16,11 @@ import (
 func (p *program) clusterCommand() *cobra.Command {
 	cmd := p.group(&cobra.Command{
 		Use:   "cluster",
-		Short: "Suspend, save, load and resume clusters",
+		Short: "Suspend, save, load, resume and back up clusters",
 		Long:  "What is done to a cluster as a whole, while it runs.",
 		Example: "  perdure cluster suspend main\n" +
 			"  perdure cluster save main\n" +
+			"  perdure cluster backup main\n" +
 			"  perdure cluster resume main",
 	})
 	cmd.AddCommand(
@@ -39,7 +40,7 @@ func (p *program) clusterCommand() *cobra.Command {
 			Example: "  perdure cluster resume main\n" +
 				"  perdure cluster resume --all",
 		}, resumeCluster),
-		p.clusterSaveCommand(), p.clusterLoadCommand(), p.clusterRestoreCommand(),
+		p.clusterSaveCommand(), p.clusterBackupCommand(), p.clusterLoadCommand(), p.clusterRestoreCommand(),
 	)
 	return cmd
 }

@@ -25,6 +25,7 @@ type saveOptions struct {
 	services []string
 	stores   []string
 	output   string
+	online   bool // the cluster goes on
 }
 
 func (p *program) clusterSaveCommand() *cobra.Command {
@@ -123,7 +124,7 @@ func (p *program) saveHere(ctx context.Context, c *client.Client, cluster string
 	meter := p.newStateMeter("saved")
 	defer meter.end()
 	request := client.SaveRequest{
-		Stores: o.stores, Progress: meter.of(""),
+		Stores: o.stores, Online: o.online, Progress: meter.of(""),
 		Out: func() (io.Writer, error) { return f, f.Restart() },
 	}
 	if len(o.services) > 0 {

@@ -44,7 +44,7 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
 		clustersView{}, clusterDone{}, planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
 		statefile.Manifest{}, statefile.Summary{}, statefile.StoreSummary{}, statefile.DurableSummary{}, statefile.Difference{}, statefile.Totals{},
-		savedView{}, savedFile{}, loadedView{}, loadedStore{}, stateVerified{}, stateDiff{}, importResult{}, importCheck{},
+		savedView{}, savedFile{}, loadedView{}, loadedStore{}, stateVerified{}, stateDiff{}, setDone{}, backupSet{}, backupCluster{}, setFile{}, importResult{}, importCheck{},
 	} {
 		for field := range reflect.TypeOf(v).Fields() {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
@@ -97,7 +97,7 @@ func TestEnvironmentTwins(t *testing.T) {
 	}
 	for command, want := range map[string]string{
 		"bench publish --connect": "PERDURE_BENCH_CONNECT", "bench publish --count": "PERDURE_BENCH_COUNT",
-		"cluster save --output": "PERDURE_SAVE_OUTPUT", "cluster save --print": "PERDURE_OUTPUT", "cluster load --output": "PERDURE_OUTPUT",
+		"cluster save --output": "PERDURE_SAVE_OUTPUT", "cluster save --print": "PERDURE_OUTPUT", "cluster load --output": "PERDURE_OUTPUT", "cluster backup --output": "PERDURE_BACKUP_OUTPUT", "backup --output": "PERDURE_OUTPUT",
 		"bench publish --output": "PERDURE_OUTPUT", "demo --count": "PERDURE_DEMO_COUNT", "demo --rate": "PERDURE_RATE",
 		"dev --data": "PERDURE_DEV_DATA", "dev kill --data": "PERDURE_DEV_DATA", "server --data": "PERDURE_DATA",
 		"status --connect": "PERDURE_CONNECT", "sub --count": "PERDURE_COUNT",

@@ -69,7 +69,7 @@ func (p *program) root() *cobra.Command {
 	root.AddCommand(
 		p.serverCommand(), p.devCommand(), p.demoCommand(),
 		p.realmCommand(), p.clusterCommand(), p.statusCommand(), p.pubCommand(), p.subCommand(),
-		p.storeCommand(), p.stateCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand(),
+		p.storeCommand(), p.stateCommand(), p.backupCommand(), p.restoreCommand(), p.benchCommand(), p.versionCommand(), p.completionCommand(),
 	)
 	root.SetHelpCommand(p.helpCommand())
 	root.Version = readVersion().Version

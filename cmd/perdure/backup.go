@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/wholefile"
+	"github.com/perdure/perdure/realm"
+	"github.com/perdure/perdure/store/statefile"
+)
+
+func (p *program) backupCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "backup --all DIR",
+		Short: "Copy the realm definition and what every cluster has",
+		Long: "Writes the realm definition, and a state file of each cluster as its leader has it at one\n" +
+			"entry of its log, into DIR, which must be new or empty, or hold a backup that was not\n" +
+			"completed. Clients go on meanwhile. The list of the files with their sums is written last:\n" +
+			"without it, DIR is no backup. perdure restore takes it.",
+		Example: "  perdure backup --all /backups/2026-11-22\n" +
+			"  perdure backup --all /backups/2026-11-22 -o json",
+		Args: oneArg("DIR"),
+	}
+	all := cmd.Flags().Bool("all", false, "the realm and every cluster")
+	conn := connectionFlags(cmd)
+	output := outputFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !*all {
+			return usagef(cmd, "give --all; perdure cluster backup NAME copies one cluster")
+		}
+		if err := conn.check(cmd); err != nil {
+			return err
+		}
+		dir, err := newSetDir(args[0])
+		if err != nil {
+			return err
+		}
+		defer dir.Close() // what was written to it is synced
+		var set *backupSet
+		if err := conn.long(cmd.Context(), "backup", func(ctx context.Context, c *client.Client) (err error) {
+			set, err = p.backUp(ctx, c, dir)
+			return err
+		}); err != nil {
+			return err
+		}
+		return p.printSet("backed up", args[0], set, *output)
+	}
+	return cmd
+}
+
+// newSetDir makes the directory of a backup, or opens one that has none.
+func newSetDir(path string) (*os.Root, error) {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	names, err := namesIn(dir)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("backup: %w", err)
+	case slices.Contains(names, setList):
+		err = failuref(reasonFailed, "%s holds a backup; give another directory", path)
+	case len(names) > 0 && !slices.Contains(names, setRealm):
+		err = failuref(reasonFailed, "%s holds something else (%s); give a new directory", path, names[0])
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+// namesIn lists a directory.
+func namesIn(dir *os.Root) ([]string, error) {
+	d, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.Readdirnames(-1)
+	slices.Sort(names)
+	return names, errors.Join(err, d.Close())
+}
+
+// backUp writes a backup of everything into dir.
+func (p *program) backUp(ctx context.Context, c *client.Client, dir *os.Root) (*backupSet, error) {
+	found, err := c.Admin().GetRealm(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	r, err := realm.Parse(setRealm, found.Document)
+	if err != nil {
+		return nil, err
+	}
+	set := &backupSet{Format: setFormat, Version: readVersion().Version, Made: time.Now().UTC().Truncate(time.Second), Realm: r.Name, Revision: found.Revision}
+	if set.File, err = writeSetFile(dir, setRealm, content(found.Document)); err != nil {
+		return nil, err
+	}
+	names := clusterNames(r)
+	files := clusterFiles(names)
+	for i, name := range names {
+		b := backupCluster{Name: name}
+		if b.setFile, err = writeSetFile(dir, files[i], func(f *wholefile.File, sum hash.Hash) error { return p.saveInto(ctx, c, &b, f, sum) }); err != nil {
+			return nil, fmt.Errorf("cluster %s: %w", name, err)
+		}
+		set.Clusters = append(set.Clusters, b)
+	}
+	list, err := set.encode()
+	if err == nil {
+		_, err = writeSetFile(dir, setList, content(list))
+	}
+	return set, err
+}
+
+// writeSetFile writes a file of a backup, whole or not at all. What an earlier try has
+// left is of no use any more.
+func writeSetFile(dir *os.Root, name string, write func(*wholefile.File, hash.Hash) error) (setFile, error) {
+	if err := dir.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return setFile{}, fmt.Errorf("backup: %w", err)
+	}
+	f, err := wholefile.Create(dir, name)
+	if err != nil {
+		return setFile{}, fmt.Errorf("backup: %s: %w", name, err)
+	}
+	sum := sha256.New()
+	if err := write(f, sum); err != nil {
+		return setFile{}, errors.Join(err, f.Discard())
+	}
+	if err := f.Commit(); err != nil {
+		return setFile{}, fmt.Errorf("backup: %s: %w", name, err)
+	}
+	return setFile{Name: name, Bytes: uint64(f.Size()), SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// content writes a file that is in memory.
+func content(b []byte) func(*wholefile.File, hash.Hash) error {
+	return func(f *wholefile.File, sum hash.Hash) error {
+		_, err := io.MultiWriter(f, sum).Write(b)
+		return err
+	}
+}
+
+// saveInto saves a cluster that goes on into out, and notes in b what that was.
+func (p *program) saveInto(ctx context.Context, c *client.Client, b *backupCluster, f *wholefile.File, sum hash.Hash) error {
+	meter := p.newStateMeter("saved")
+	defer meter.end()
+	saved, err := c.Admin().SaveCluster(ctx, b.Name, client.SaveRequest{
+		Online: true, Progress: meter.of(b.Name),
+		Out: func() (io.Writer, error) {
+			sum.Reset()
+			return io.MultiWriter(f, sum), f.Restart()
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(saved.SHA256, sum.Sum(nil)) {
+		return failuref(reasonFailed, "what came is not what the server sent: the sums differ")
+	}
+	var m statefile.Manifest
+	if err := json.Unmarshal(saved.Manifest, &m); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	_, b.Messages, _, _ = m.Totals()
+	b.Applied, b.StateHash = m.Applied, m.StateHash
+	return nil
+}
+
+// setDone is what `backup -o json` and `restore -o json` print.
+type setDone struct {
+	Dir string `json:"dir"`
+	*backupSet
+}
+
+// printSet prints what was backed up or restored.
+func (p *program) printSet(what, dir string, set *backupSet, output format) error {
+	if output == formatJSON {
+		return p.writeJSON(p.stdout, setDone{dir, set})
+	}
+	var rows [][]any
+	for _, c := range set.Clusters {
+		rows = append(rows, []any{c.Name, c.setFile.Name, bytesText(c.Bytes), grouped(c.Messages), grouped(c.Applied), c.StateHash[:min(16, len(c.StateHash))]})
+	}
+	var text bytes.Buffer
+	if len(rows) > 0 {
+		printTable(&text, []string{"cluster", "file", "size", "messages", "entry", "state hash"}, rows)
+	}
+	fmt.Fprintf(&text, "%s: realm %s, revision %d, and %s: %s\n", dir, cell(set.Realm), set.Revision, countOf(len(set.Clusters), "cluster"), what)
+	_, err := p.stdout.Write(text.Bytes())
+	return err
+}
