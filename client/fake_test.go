@@ -45,6 +45,7 @@ type world struct {
 	onOpen    func(*perdurepb.PublishOpen) error            // nil: open
 	onSub     func(*perdurepb.SubscribeOpen) error          // nil: open
 	admin     func(server string, request any) (any, error) // of every admin call
+	onState   func(server string, stream any) error         // of every call about a state
 	opened    []string                                      // servers that opened a publish stream
 	subOpened []string                                      // and a subscribe stream
 	settles   []*perdurepb.Settle                           // all that came

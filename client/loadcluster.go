@@ -172,9 +172,10 @@ func (s *stateSender) file() (sent bool, err error) {
 // AbortLoad ends the load that is under way in a cluster, and forgets what has come
 // of it. If there is none it is ErrNoSuchLoad.
 func (a *Admin) AbortLoad(ctx context.Context, cluster string) error {
-	_, err := ask(ctx, a.c, "abort load", repeats, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StateLoaded, error) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
+	start := time.Now()
+	_, err := askSince(ctx, a.c, "abort load", repeats, &start, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StateLoaded, error) {
+		ctx, heard, end := listen(ctx, &start)
+		defer end()
 		stream, err := admin.LoadCluster(ctx)
 		if err != nil {
 			return nil, err
@@ -183,8 +184,12 @@ func (a *Admin) AbortLoad(ctx context.Context, cluster string) error {
 		_ = stream.Send(&perdurepb.LoadClusterRequest{Open: &perdurepb.LoadOpen{Cluster: cluster, Abort: true}})
 		for {
 			m, err := stream.Recv()
-			if err != nil || m.GetLoaded() != nil {
-				return m.GetLoaded(), err
+			if err != nil {
+				return nil, broken(ctx, err)
+			}
+			heard()
+			if m.GetLoaded() != nil {
+				return m.Loaded, nil
 			}
 		}
 	})
