@@ -14,6 +14,7 @@ var (
 	kills     = flag.Int("kills", 6, "how often TestKillLoop kills a server, in each durability mode, TestSuspendUnderLoad a leader, and TestKilledAnywhere a server")
 	minute    = flag.Bool("minute", false, "TestNoElectionUnderLoad lasts a minute instead of 10 seconds")
 	streamGB  = flag.Int("stream-gb", 0, "size of TestConsumedStreamLeavesTheDisk's stream, in GB, instead of 300 MB")
+	stateGB   = flag.Int("state-gb", 0, "size of TestLargeState's state, in GB, instead of 48 MB")
 	pendingUp = flag.Int("pending", 50_000, "how many messages are pending when TestRestartWithPending restarts a server")
 )
 

@@ -231,6 +231,27 @@ func (n *Node) LogText() string {
 	return string(text)
 }
 
+// Memory is how many bytes of memory the process has to itself, 0 if it does not run
+// or the system does not say.
+func (n *Node) Memory() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.cmd == nil {
+		return 0
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.mu.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if _, err := fmt.Sscanf(line, "RssAnon: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
 // DiskBytes is what the data directory takes on the disk, with what files have
 // reserved.
 func (n *Node) DiskBytes() int64 {
