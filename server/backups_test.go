@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,11 +102,56 @@ func TestScheduledBackupFails(t *testing.T) {
 	}
 }
 
+// Only so many states are saved at a time, and others wait; who gives up does.
+func TestSavesWait(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	for range maxImages {
+		n.images <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(n.ctx())
+	stream, err := n.admin.SaveCluster(ctx, &perdurepb.SaveClusterRequest{Cluster: "main", Online: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.Recv(); err != nil || m.Progress == nil || m.Saved != nil { // a second later
+		t.Errorf("while others save: %v, %v", m, err)
+	}
+	cancel()
+	n.until("the call is over", func() bool {
+		_, err := stream.Recv()
+		return err != nil
+	})
+	if len(n.images) != maxImages {
+		t.Errorf("%d are counted", len(n.images))
+	}
+	<-n.images
+	if _, saved, err := n.saving(&perdurepb.SaveClusterRequest{Cluster: "main", Online: true}); err != nil || saved == nil {
+		t.Errorf("%v, %v", saved, err)
+	}
+}
+
 // An online save of what goes on being published is a state that verifies.
 func TestSaveOnline(t *testing.T) {
 	t.Parallel()
 	n := start(t, testRealm)
 	n.mustPublisher("flights").stored(1, 1, bodies("a", "b", "c"))
+	stream, err := n.admin.SaveCluster(n.ctx(), &perdurepb.SaveClusterRequest{Cluster: "main", Online: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Saved != nil {
+			if m.Progress.Messages != 3 || m.Progress.TotalMessages != 3 || m.Progress.Bytes != m.Saved.Bytes {
+				t.Errorf("in the end %v", m)
+			}
+			break
+		}
+	}
 	file, saved, err := n.saving(&perdurepb.SaveClusterRequest{Cluster: "main", Online: true})
 	if err != nil {
 		t.Fatal(err)

@@ -146,6 +146,7 @@ var known = []struct {
 }{
 	{cluster.ErrMayHaveForgotten, perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN, ""},
 	{cluster.ErrNotLeader, perdurepb.Reason_REASON_NOT_LEADER, "this server does not lead the cluster"},
+	{cluster.ErrInstalling, perdurepb.Reason_REASON_OVERLOADED, "the service takes over a snapshot and has no state of its own; try again soon"},
 	{cluster.ErrStopped, perdurepb.Reason_REASON_STOPPING, "the service has stopped on this server; ask another"},
 	{cluster.ErrUnknownOutcome, perdurepb.Reason_REASON_OUTCOME_UNKNOWN, "leadership was lost meanwhile: it may or may not have been carried out"},
 	{cluster.ErrTooLarge, perdurepb.Reason_REASON_BATCH_TOO_LARGE, ""},

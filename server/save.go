@@ -98,6 +98,12 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 	if err := v.await(ctx); err != nil {
 		return nil, err
 	}
+	select {
+	case v.s.images <- struct{}{}:
+		defer func() { <-v.s.images }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	h := v.t.hosted
 	capture, err := h.group.Capture(ctx)
 	if err != nil {
@@ -112,6 +118,10 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 		return nil, err
 	}
 	defer func() { _ = image.Close() }() // it was only read
+	image.Told = func(written, total uint64) {
+		v.messages.Store(written)
+		v.total.Store(total)
+	}
 	if err := v.check(image); err != nil {
 		return nil, err
 	}
@@ -135,6 +145,8 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 		return nil, err
 	}
 	v.s.logger.Info("cluster saved", "cluster", v.t.cluster.Name, "service", h.name, "file", saved.File, "bytes", totals.Size, "applied", manifest.Applied, "hash", manifest.StateHash)
+	_, messages, _, _ := manifest.Totals()
+	image.Told(messages, messages)
 	saved.Bytes, saved.Sha256 = uint64(totals.Size), out.sum.Sum(nil)
 	saved.Manifest, err = json.Marshal(manifest)
 	return saved, err

@@ -39,6 +39,10 @@ const (
 	maxStreamsInAll   = 65536     // that publish or subscribe
 	connectionTimeout = 10 * time.Second
 	maxHeaderList     = 16 << 10
+
+	// maxImages bounds the states that are saved at a time, each of which takes the
+	// memory of another machine; others wait.
+	maxImages = 4
 )
 
 // Server is one process of Perdure. Open starts it, Close stops and joins it.
@@ -60,6 +64,7 @@ type Server struct {
 	health      *readiness
 	ops         *http.Server
 	streams     *streams
+	images      chan struct{} // of states that are being saved
 	metrics     metrics
 
 	ids    atomic.Uint64
@@ -100,7 +105,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
-		streams: newStreams(maxStreamsInAll),
+		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages),
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

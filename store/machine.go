@@ -39,7 +39,7 @@ type Machine struct {
 	scratch scratch
 	checked checkpoint
 	grace   int64 // of the last Suspend applied since the start, nanoseconds
-	breathe func() error
+	breathe func(written, total uint64) error
 }
 
 // meta is what the machine knows beside stores, durables and sessions.

@@ -20,13 +20,14 @@ type Bodies func(entry uint64) ([]byte, error)
 // but no messages.
 func (m *Machine) Summary(stores ...string) (statefile.Summary, error) {
 	t := statefile.NewTally(m.session)
-	err := m.walk(stores, func(r statefile.Record, _ *batch) error { return t.Put(r) })
+	err := m.walk(stores, m.breathing(0, func(r statefile.Record, _ *batch) error { return t.Put(r) }))
 	return t.Summary(), err
 }
 
 // Breathe has Summary and Save call f every few records, so that they can be slowed
-// down, or ended by an error.
-func (m *Machine) Breathe(f func() error) { m.breathe = f }
+// down, or ended by an error. It is told how many messages are written, of how many;
+// of none as long as that is not known.
+func (m *Machine) Breathe(f func(written, total uint64) error) { m.breathe = f }
 
 // breathEvery is how many records there are between two breaths: a fraction of a
 // millisecond.
@@ -48,7 +49,8 @@ func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, s
 	}
 	var entry uint64 // whose data is
 	var data []byte
-	err = m.walk(stores, func(r statefile.Record, at *batch) error {
+	_, messages, _, _ := about.Totals()
+	err = m.walk(stores, m.breathing(messages, func(r statefile.Record, at *batch) error {
 		if b, ok := r.(*statefile.Batch); ok {
 			if at.entry != entry {
 				if data, err = bodies(at.entry); err != nil {
@@ -63,7 +65,7 @@ func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, s
 			b.Bytes = data[from:to]
 		}
 		return w.Put(r)
-	})
+	}))
 	if err != nil {
 		return nil, totals, err
 	}
@@ -75,9 +77,6 @@ func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, s
 // state, and with a batch where it is. What it yields is used again.
 func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch) error) error {
 	stores, durables, err := m.chosen(names)
-	if m.breathe != nil {
-		yield = m.breathing(yield)
-	}
 	at := make(map[uint64]uint32, len(stores)) // position, by id
 	for i, s := range stores {
 		at[s.id] = uint32(i)
@@ -113,14 +112,22 @@ func (m *Machine) walk(names []string, yield func(r statefile.Record, at *batch)
 	return err
 }
 
-// breathing is yield with breaths in between.
-func (m *Machine) breathing(yield func(statefile.Record, *batch) error) func(statefile.Record, *batch) error {
-	records := 0
+// breathing is yield with breaths in between. total is how many messages there are,
+// 0 if yield does not write them.
+func (m *Machine) breathing(total uint64, yield func(statefile.Record, *batch) error) func(statefile.Record, *batch) error {
+	if m.breathe == nil {
+		return yield
+	}
+	var records int
+	var written uint64
 	return func(r statefile.Record, at *batch) error {
 		if records++; records%breathEvery == 0 {
-			if err := m.breathe(); err != nil {
+			if err := m.breathe(written, total); err != nil {
 				return err
 			}
+		}
+		if b, ok := r.(*statefile.Batch); ok && total > 0 {
+			written += uint64(b.Count)
 		}
 		return yield(r, at)
 	}

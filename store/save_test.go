@@ -169,12 +169,20 @@ func TestSaveBreathes(t *testing.T) {
 		r.want(OK, AppendPublish(nil, 1, 0, 0, 0, plainBatch(t, 1, 1)))
 	}
 	breaths := 0
-	r.m.Breathe(func() error { breaths++; return nil })
-	if _, err := r.m.Summary(); err != nil || breaths != 3 {
+	var written, total uint64
+	r.m.Breathe(func(w, t uint64) error { breaths, written, total = breaths+1, w, t; return nil })
+	if _, err := r.m.Summary(); err != nil || breaths != 3 || written != 0 || total != 0 {
+		t.Errorf("%d breaths, %d of %d written, %v", breaths, written, total, err)
+	}
+	entry := make([]byte, 1<<10)
+	if _, _, err := r.m.Save(new(bytes.Buffer), statefile.Manifest{}, func(uint64) ([]byte, error) { return entry, nil }); err != nil || breaths != 9 {
 		t.Errorf("%d breaths, %v", breaths, err)
 	}
+	if written < 2*breathEvery || written >= total || total != 3*breathEvery {
+		t.Errorf("%d of %d messages are written", written, total)
+	}
 	over := errors.New("over")
-	r.m.Breathe(func() error { return over })
+	r.m.Breathe(func(uint64, uint64) error { return over })
 	if _, err := r.m.Summary(); !errors.Is(err, over) {
 		t.Errorf("it ends with %v", err)
 	}

@@ -21,6 +21,10 @@ type Image struct {
 	machine *store.Machine
 	capture cluster.Capture
 	breathe func() error
+
+	// Told, if not nil, is told now and then while the image is saved how many
+	// messages are written, of how many.
+	Told func(written, total uint64)
 }
 
 // OpenImage reads the pages of a capture, which is closed with the image, or now if
@@ -35,7 +39,12 @@ func OpenImage(c cluster.Capture, breathe func() error) (*Image, error) {
 	if err := i.load(); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	i.machine.Breathe(breathe)
+	i.machine.Breathe(func(written, total uint64) error {
+		if i.Told != nil && total > 0 {
+			i.Told(written, total)
+		}
+		return breathe()
+	})
 	return i, nil
 }
 
