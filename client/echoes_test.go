@@ -396,3 +396,54 @@ func TestDrainSettlesCopies(t *testing.T) {
 		w.wantSettled(t, 3)
 	})
 }
+
+// TestReplacedStore replaces the store by a saved state while deliveries are out: an
+// id may name another message then, so no acknowledgement of before goes there, and
+// what comes under the same ids is handed out.
+func TestReplacedStore(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		c := w.connect()
+		defer closeAll(t, c)
+		w.durable.add(numbered(4)...)
+		w.durable.deaf = true
+		s := subscribe(t, c)
+		if err := receive(t, s).Ack(); err != nil {
+			t.Fatal(err)
+		}
+		second, waiting := receive(t, s), make(chan error, 1)
+		go func() { waiting <- second.AckSync(context.Background()) }()
+		third, fourth := receive(t, s), receive(t, s)
+		settle()
+		w.with(func() { w.epoch++ })
+		w.breakStream(t)
+		if err := <-waiting; !errors.Is(err, client.ErrEpochChanged) || !errors.Is(err, client.ErrOutcomeUnknown) {
+			t.Errorf("AckSync before: %v", err)
+		}
+		if err := third.Ack(); err != nil {
+			t.Errorf("Ack: %v", err)
+		}
+		if err := fourth.AckSync(t.Context()); !errors.Is(err, client.ErrEpochChanged) || errors.Is(err, client.ErrOutcomeUnknown) {
+			t.Errorf("AckSync: %v", err)
+		}
+		settle()
+		for id := range uint64(4) {
+			if n := w.sent(id + 1); n > 0 {
+				t.Errorf("message %d was acknowledged %d times", id+1, n)
+			}
+		}
+		for id := range message.ID(4) {
+			d := receive(t, s)
+			if d.ID() != id+1 {
+				t.Errorf("message %v comes, want %v", d.ID(), id+1)
+			}
+			if err := d.Ack(); err != nil {
+				t.Error(err)
+			}
+		}
+		settle()
+		w.wantSettled(t, 4)
+		if err := s.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

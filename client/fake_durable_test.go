@@ -248,11 +248,11 @@ func (s *fakeServer) Subscribe(stream perdurepb.Messages_SubscribeServer) error 
 		}
 	}
 	s.w.subOpened = append(s.w.subOpened, s.address)
-	term := s.w.term
+	term, epoch := s.w.term, s.w.epoch
 	s.w.mu.Unlock()
 	sub := &fakeSubscriber{process: open.Process, messages: open.CreditMessages, bytes: int64(open.CreditBytes)}
 	opened := &perdurepb.SubscribeOpened{
-		Subscription: 1, DurableId: 1, Durable: "audit", Store: "flights", Term: term,
+		Subscription: 1, DurableId: 1, Durable: "audit", Store: "flights", Term: term, Epoch: epoch,
 		HeartbeatMs: heartbeatMillis, TimeoutMs: timeoutMillis,
 	}
 	d.change(func() {

@@ -2,6 +2,13 @@ package client
 
 import "time"
 
+// errReplaced says that an acknowledgement came too late to be one.
+var errReplaced = refusal(ErrEpochChanged, nil, "the store was replaced by a saved state since the message was delivered; what that holds is delivered again")
+
+// replaced reports whether the store is another one than that which a delivery came
+// from.
+func (s *Subscription) replaced(d Delivery) bool { return d.c.link.opened.Epoch != s.mu.opened.Epoch }
+
 // settle acknowledges a delivery, or with a delay gives it back.
 func (s *Subscription) settle(d Delivery, nackDelay *time.Duration) error {
 	s.mu.Lock()
@@ -13,6 +20,8 @@ func (s *Subscription) settle(d Delivery, nackDelay *time.Duration) error {
 		return nil
 	}
 	switch {
+	case s.replaced(d):
+		return nil
 	case nackDelay == nil:
 		s.mu.ledger.ack(d.id)
 	case d.c.link == s.mu.link:
@@ -33,6 +42,9 @@ func (s *Subscription) settleSync(d Delivery) (*syncAck, error) {
 	if !s.take(d, true) {
 		return nil, nil
 	}
+	if s.replaced(d) {
+		return nil, errReplaced
+	}
 	a := s.mu.ledger.sync(d.id)
 	s.nudgeLocked()
 	return a, nil
@@ -50,7 +62,7 @@ func (s *Subscription) take(d Delivery, acked bool) bool {
 	}
 	if d.c.link == s.mu.link {
 		s.giveBack(d.c)
-	} else if acked {
+	} else if acked && !s.replaced(d) {
 		// The present stream may deliver a copy, or have done so. What waits here
 		// came before the acknowledgement goes out, which settles it, too.
 		s.mu.echoes.add(d.id)

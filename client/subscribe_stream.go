@@ -149,6 +149,11 @@ func (s *Subscription) attach(l *subscribeLink) {
 	s.c.cfg.log.Info("subscription connected", "endpoint", s.endpoint, "durable", l.opened.Durable, "server", l.address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.mu.opened != nil && s.mu.opened.Epoch != l.opened.Epoch {
+		// A saved state has taken the place of the store. What it had delivered is not
+		// there, or comes again, and an id may name another message.
+		s.mu.ledger.fail(errReplaced)
+	}
 	s.mu.link, s.mu.opened = l, l.opened
 	s.mu.term, s.mu.termSeen, s.mu.durable = l.opened.Term, time.Now(), l.opened.DurableId
 	s.mu.window, s.mu.windowBytes = max(l.opened.CreditMessages, 1), max(l.opened.CreditBytes, 1)

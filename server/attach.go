@@ -66,13 +66,14 @@ func (p *subscribeStream) open(ctx context.Context, open *perdurepb.SubscribeOpe
 		Deliver: func(d service.Delivery) { p.out.put(delivered{delivery: d}) },
 		Ended:   func(why perdurepb.Reason) { p.ended(why, name) },
 	}
-	if err := p.attach(ctx, d, credit); err != nil {
+	epoch, err := p.attach(ctx, d, credit)
+	if err != nil {
 		return nil, err
 	}
 	_, term := t.hosted.group.Leader()
 	return &perdurepb.SubscribeOpened{
 		Subscription: p.sub.ID, DurableId: d.id, Durable: name, Kind: perdurepb.Kind(d.kind), Matcher: d.matcher,
-		Term: term, CreditMessages: credit.Messages, CreditBytes: credit.Bytes, Created: created, Store: t.store.Name,
+		Term: term, CreditMessages: credit.Messages, CreditBytes: credit.Bytes, Created: created, Store: t.store.Name, Epoch: uint64(epoch),
 		HeartbeatMs: uint64(p.pulse.heartbeat.Milliseconds()), TimeoutMs: uint64(p.pulse.timeout.Milliseconds()),
 	}, nil
 }
@@ -161,28 +162,29 @@ func orAll(matcher string) string {
 	return matcher
 }
 
-// attach makes the subscriber known to dispatch. On a standard durable the
-// attachment is replicated first, so that the newest wins on every leader.
-func (p *subscribeStream) attach(ctx context.Context, d durableInfo, credit dispatch.Credit) error {
+// attach makes the subscriber known to dispatch, and returns the epoch that the
+// store is in then. On a standard durable the attachment is replicated first, so that
+// the newest wins on every leader.
+func (p *subscribeStream) attach(ctx context.Context, d durableInfo, credit dispatch.Credit) (epoch uint16, err error) {
 	t := p.target
 	var attachErr error
-	attach := func(svc *service.Service) { attachErr = svc.Attach(p.sub, credit) }
+	attach := func(svc *service.Service) { epoch, attachErr = epochOf(svc, t.store.ID), svc.Attach(p.sub, credit) }
 	if d.kind == durable.KindStandard {
 		taken := false
 		if err := t.do(ctx, func(svc *service.Service) { taken = svc.Subscribed(d.id, p.sub.Process) }); err != nil {
-			return err
+			return 0, err
 		}
 		if taken {
-			return faultf(perdurepb.Reason_REASON_ALREADY_SUBSCRIBED, "this client subscribes durable %s already, and a standard durable has one subscriber; close the other", d.name)
+			return 0, faultf(perdurepb.Reason_REASON_ALREADY_SUBSCRIBED, "this client subscribes durable %s already, and a standard durable has one subscriber; close the other", d.name)
 		}
 		r, err := t.propose(ctx, store.AppendAttach(nil, d.id, p.sub.Process, p.sub.ID))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		p.sub.Attach = r.Attach
 	}
 	if err := t.do(ctx, attach); err != nil {
-		return err
+		return 0, err
 	}
-	return attachErr
+	return epoch, attachErr
 }
