@@ -141,6 +141,7 @@ func TestAsFault(t *testing.T) {
 		{cluster.ErrNotLeader, perdurepb.Reason_REASON_NOT_LEADER},
 		{cluster.ErrStopped, perdurepb.Reason_REASON_STOPPING},
 		{cluster.ErrUnknownOutcome, perdurepb.Reason_REASON_OUTCOME_UNKNOWN},
+		{cluster.ErrInstalling, perdurepb.Reason_REASON_OVERLOADED},
 		{cluster.ErrTooLarge, perdurepb.Reason_REASON_BATCH_TOO_LARGE},
 		{cluster.ErrMayHaveForgotten, perdurepb.Reason_REASON_MAY_HAVE_FORGOTTEN},
 		{service.ErrForceClosed, perdurepb.Reason_REASON_FORCE_CLOSED},

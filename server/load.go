@@ -35,6 +35,12 @@ func (s *Server) LoadCluster(stream grpc.BidiStreamingServer[perdurepb.LoadClust
 	if err != nil {
 		return asFault(err)
 	}
+	select {
+	case s.loads <- struct{}{}:
+		defer func() { <-s.loads }()
+	default:
+		return faultf(perdurepb.Reason_REASON_OVERLOADED, "server %s loads %d states already, as many as it does at a time; try later", s.config.Name, maxLoads)
+	}
 	l := &loading{s: s, t: t, open: open}
 	var loaded *perdurepb.StateLoaded
 	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.LoadClusterResponse{Progress: l.progress()}) },
@@ -108,11 +114,19 @@ func (l *loading) run(ctx context.Context) (*perdurepb.StateLoaded, error) {
 
 func loadName(load uint64) string { return fmt.Sprintf("%016x", load) }
 
+// maxMatchers bounds the matchers of a file, in bytes: they are compared with the
+// definition when the file was read.
+const maxMatchers = 64 << 20
+
 // verify reads the file to its end.
 func (l *loading) verify() error {
+	matchers := 0
 	r := func(x statefile.Record) error {
 		switch x := x.(type) {
 		case *statefile.Durable:
+			if matchers += len(x.Matcher); matchers > maxMatchers {
+				return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "the file has durables with matchers of more than %d MiB in all", maxMatchers>>20)
+			}
 			l.durables = append(l.durables, statefile.Durable{Store: x.Store, Name: x.Name, Kind: x.Kind, Matcher: x.Matcher, Dynamic: x.Dynamic})
 		case *statefile.Batch:
 			l.messages.Add(uint64(x.Count))

@@ -10,6 +10,7 @@ import (
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/durable"
 	"github.com/perdure/perdure/store/statefile"
 )
 
@@ -131,7 +132,7 @@ func TestLoadRefused(t *testing.T) {
 			t.Error("it is suspended")
 		}
 	}
-	_, err = n.load(&perdurepb.LoadOpen{Replace: true}, ahead(t))
+	_, err = n.load(&perdurepb.LoadOpen{Replace: true}, crafted(t, statefile.Manifest{Cluster: "main", Time: time.Now().Add(24 * time.Hour).UnixNano()}, &statefile.Store{Name: "flights"}))
 	if e := wantReason(t, err, perdurepb.Reason_REASON_LOAD_REFUSED); !strings.Contains(e.Message, "ahead of the clock") {
 		t.Errorf("a state of tomorrow: %s", e.Message)
 	}
@@ -163,24 +164,52 @@ func TestLoadRefused(t *testing.T) {
 	wantReason(t, err, perdurepb.Reason_REASON_NO_SUCH_LOAD)
 }
 
-// ahead is the file of a state that nobody can have saved yet.
-func ahead(t *testing.T) []byte {
+// crafted writes a file of records.
+func crafted(t *testing.T, manifest statefile.Manifest, records ...statefile.Record) []byte {
 	t.Helper()
 	tally := statefile.NewTally(0)
-	record := &statefile.Store{Name: "flights"}
-	if err := tally.Put(record); err != nil {
-		t.Fatal(err)
+	for _, r := range records {
+		if err := tally.Put(r); err != nil {
+			t.Fatal(err)
+		}
 	}
+	manifest.Summary = tally.Summary()
 	var b bytes.Buffer
-	w, err := statefile.NewWriter(&b, &statefile.Manifest{Cluster: "main", Time: time.Now().Add(24 * time.Hour).UnixNano(), Summary: tally.Summary()})
+	w, err := statefile.NewWriter(&b, &manifest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Put(record); err != nil {
-		t.Fatal(err)
+	for _, r := range records {
+		if err := w.Put(r); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// A small file may grow large in memory: what is kept of it is bounded.
+func TestLoadBounded(t *testing.T) {
+	t.Parallel()
+	records := []statefile.Record{&statefile.Store{Name: "flights"}}
+	var members []string
+	for i := range 60 {
+		members = append(members, fmt.Sprintf(`"k%02d":"%s"`, i, strings.Repeat("x", 250)))
+	}
+	matcher := "{" + strings.Join(members, ",") + "}"
+	for i := range maxMatchers/len(matcher) + 1 {
+		records = append(records, &statefile.Durable{Name: fmt.Sprintf("d%05d", i), Kind: durable.KindShared, Matcher: matcher, Prefetch: 1, Dynamic: true, Marks: []byte{0}})
+	}
+	n := start(t, testRealm)
+	_, err := n.load(&perdurepb.LoadOpen{}, crafted(t, statefile.Manifest{Cluster: "main"}, records...))
+	if e := wantReason(t, err, perdurepb.Reason_REASON_LOAD_REFUSED); !strings.Contains(e.Message, "64 MiB") {
+		t.Error(e.Message)
+	}
+	_, err = n.load(&perdurepb.LoadOpen{}, crafted(t, statefile.Manifest{Cluster: "main"}))
+	if e := wantReason(t, err, perdurepb.Reason_REASON_LOAD_REFUSED); !strings.Contains(e.Message, "no stores") {
+		t.Error(e.Message)
+	}
+	n.nothingLoaded()
 }

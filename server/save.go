@@ -157,21 +157,31 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 // suspended.
 func (v *saving) await(ctx context.Context) error {
 	h := v.t.hosted
-	if !v.m.GetOnline() && !h.suspended.Load() {
+	if err := v.reach(ctx, v.m.GetApplied()); err != nil || v.m.GetOnline() {
+		return err
+	}
+	if !h.suspended.Load() {
 		return v.notSuspended()
 	}
-	if !v.m.GetOnline() && h.group.Leads() {
-		if _, err := v.t.awaitQuiet(ctx); err != nil {
-			return err
-		}
+	if !h.group.Leads() {
+		return nil
 	}
-	for {
+	_, err := v.t.awaitQuiet(ctx)
+	return err
+}
+
+// reach waits until the service has applied an entry.
+func (v *saving) reach(ctx context.Context, entry uint64) error {
+	for end := time.Now().Add(appliedPatience); ; {
 		var applied uint64
 		if err := v.t.do(ctx, func(svc *service.Service) { applied = svc.Applied() }); err != nil {
 			return err
 		}
-		if applied >= v.m.GetApplied() {
+		if applied >= entry {
 			return nil
+		}
+		if !time.Now().Before(end) {
+			return faultf(perdurepb.Reason_REASON_NO_LEADER, "service %s of cluster %s is behind: it has applied %d entries, %d are to be saved, and for %v it did not catch up", v.t.hosted.name, v.t.cluster.Name, applied, entry, appliedPatience)
 		}
 		select {
 		case <-ctx.Done():
@@ -181,8 +191,11 @@ func (v *saving) await(ctx context.Context) error {
 	}
 }
 
-// appliedEvery is how often a service is asked how far it is.
-const appliedEvery = 20 * time.Millisecond
+// How often a service is asked how far it is, and for how long.
+const (
+	appliedEvery    = 20 * time.Millisecond
+	appliedPatience = 30 * time.Second
+)
 
 func (v *saving) notSuspended() *fault {
 	name := v.t.cluster.Name

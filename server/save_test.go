@@ -49,3 +49,38 @@ func TestSaveRefused(t *testing.T) {
 		}
 	}
 }
+
+// A server does not load more at a time than its memory stands.
+func TestLoadsAreBounded(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	n.suspend()
+	var open []*loadStream
+	for range maxLoads {
+		open = append(open, n.loading(&perdurepb.LoadOpen{Cluster: "main"}))
+	}
+	n.until("all are open", func() bool { return len(n.loads) == maxLoads })
+	_, err := n.loading(&perdurepb.LoadOpen{Cluster: "main"}).next()
+	wantReason(t, err, perdurepb.Reason_REASON_OVERLOADED)
+	for _, l := range open {
+		if err := l.stream.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		_, err := l.next()
+		wantReason(t, err, perdurepb.Reason_REASON_INVALID_ARGUMENT)
+	}
+	n.until("all are over", func() bool { return len(n.loads) == 0 })
+}
+
+// A server that stops ends what clients save and load, and says so.
+func TestStateCallsEnd(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	n.suspend()
+	l := n.loading(&perdurepb.LoadOpen{Cluster: "main"})
+	n.until("it is open", func() bool { return len(n.loads) == 1 })
+	go n.stop()
+	_, err := l.next()
+	wantReason(t, err, perdurepb.Reason_REASON_STOPPING)
+	n.stop()
+}

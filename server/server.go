@@ -43,6 +43,9 @@ const (
 	// maxImages bounds the states that are saved at a time, each of which takes the
 	// memory of another machine; others wait.
 	maxImages = 4
+	// maxLoads bounds the loads, which keep what a file says of durables; others are
+	// refused.
+	maxLoads = 8
 )
 
 // Server is one process of Perdure. Open starts it, Close stops and joins it.
@@ -65,6 +68,7 @@ type Server struct {
 	ops         *http.Server
 	streams     *streams
 	images      chan struct{} // of states that are being saved
+	loads       chan struct{} // of states that are being loaded
 	metrics     metrics
 
 	ids    atomic.Uint64
@@ -105,7 +109,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
-		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages),
+		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), loads: make(chan struct{}, maxLoads),
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

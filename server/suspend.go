@@ -37,7 +37,11 @@ func (s *Server) ResumeCluster(ctx context.Context, m *perdurepb.ResumeClusterRe
 		return nil, asFault(err)
 	}
 	if _, err := t.propose(ctx, store.AppendResume(nil)); err != nil {
-		return nil, s.hinted(asFault(err), t.cluster)
+		f := asFault(err)
+		if f.reason == perdurepb.Reason_REASON_LOADING {
+			f = faultf(f.reason, "a state is being loaded into cluster %s: repeat that command, or end it with perdure cluster load %[1]s --abort", t.cluster.Name)
+		}
+		return nil, s.hinted(f, t.cluster)
 	}
 	s.logger.Info("cluster resumed", "cluster", t.cluster.Name)
 	return &perdurepb.ResumeClusterResponse{}, nil

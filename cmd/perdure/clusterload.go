@@ -188,7 +188,7 @@ func (p *program) load(ctx context.Context, c *client.Client, cluster string, o 
 		Open: open, Replace: o.replace, DryRun: o.dryRun, Rename: o.renamed, Progress: meter.of(""),
 	})
 	if err != nil {
-		return err
+		return unfinished(err, cluster)
 	}
 	view.Loaded, view.Suspended, view.StateHash, view.Bytes, view.Messages = !o.dryRun, !o.dryRun, l.StateHash, l.Bytes, l.Messages
 	for _, s := range l.Stores {
@@ -201,6 +201,18 @@ func (p *program) load(ctx context.Context, c *client.Client, cluster string, o 
 		return fmt.Errorf("the state is loaded, but its file keeps its name: %w", err)
 	}
 	return nil
+}
+
+// unfinished says how to go on, where a load may be under way.
+func unfinished(err error, cluster string) error {
+	if !errors.Is(err, client.ErrOutcomeUnknown) && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	reason := reasonInterrupted
+	if errors.Is(err, client.ErrOutcomeUnknown) {
+		reason = "OUTCOME_UNKNOWN"
+	}
+	return failuref(reason, "%w; repeat the command to go on where it was, or end the load with perdure cluster load %s --abort", err, cluster)
 }
 
 func (p *program) printLoaded(v loadedView, o *loadOptions, output format) error {
