@@ -2,7 +2,8 @@
 //
 //	Connect ─▶ Client ─┬─ Publisher ──▶ Publish, PublishAsync, PublishBatch, Flush
 //	                   ├─ Subscribe ──▶ Receive, Fetch, All, Consume; Ack, AckSync, Nack
-//	                   └─ Admin ──────▶ GetRealm, PlanRealm, ApplyRealm, Status
+//	                   └─ Admin ──────▶ GetRealm, PlanRealm, ApplyRealm, Status; SuspendCluster,
+//	                                    SaveCluster, LoadCluster, ResumeCluster
 //
 // Publishers and subscriptions are supervised: they find the leader of their
 // store, notice a broken or silent connection, look for the next leader, send

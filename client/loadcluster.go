@@ -56,13 +56,10 @@ type LoadedStore struct {
 // ErrStateForeign or ErrStateNewer; one that does not fit ErrLoadRefused,
 // ErrNotEmpty, ErrNoSuchStore or ErrNotSuspended. Then nothing was changed.
 func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) (*LoadedState, error) {
-	does := repeats
-	if r.DryRun {
-		does = reads
-	}
+	again := false // some server was sent the file a second time: it may have committed the load
 	load := r.Load // or as the first server names it
 	start := time.Now()
-	return askSince(ctx, a.c, "load cluster", does, &start, func(ctx context.Context, admin perdurepb.AdminClient) (*LoadedState, error) {
+	l, err := askSince(ctx, a.c, "load cluster", reads, &start, func(ctx context.Context, admin perdurepb.AdminClient) (*LoadedState, error) {
 		ctx, heard, end := listen(ctx, &start)
 		defer end()
 		ctx, fail := context.WithCancelCause(ctx)
@@ -79,6 +76,7 @@ func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) 
 			<-s.over
 		}()
 		var manifest []byte
+		verified := false
 		for {
 			m, err := stream.Recv()
 			if err != nil {
@@ -86,11 +84,12 @@ func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) 
 			}
 			heard()
 			if p := m.GetProgress(); p != nil && r.Progress != nil {
-				r.Progress(StateProgress{Bytes: p.Bytes, Messages: p.Messages, TotalMessages: p.TotalMessages, Loading: manifest != nil})
+				r.Progress(StateProgress{Bytes: p.Bytes, Messages: p.Messages, TotalMessages: p.TotalMessages, Loading: verified})
 			}
-			if v := m.GetVerified(); v != nil && manifest == nil {
-				if manifest = v.Manifest; !r.DryRun {
-					load = v.Load
+			if v := m.GetVerified(); v != nil && !verified {
+				verified, manifest = true, v.Manifest
+				if !r.DryRun {
+					load, again = v.Load, true
 					close(s.again)
 				}
 			}
@@ -99,6 +98,12 @@ func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) 
 			}
 		}
 	})
+	// Whoever refuses the load by its name knows that nobody has committed it.
+	var answered *Error
+	if err != nil && again && (!errors.As(err, &answered) || answered.Retryable) {
+		err = unknown(err)
+	}
+	return l, err
 }
 
 func loadedState(l *perdurepb.StateLoaded, manifest []byte) *LoadedState {

@@ -157,6 +157,61 @@ func TestLoadGoesOn(t *testing.T) {
 	}
 }
 
+// TestLoadEnds: whether a load was committed is known where a server says so, or
+// refuses it; and where the file was not sent a second time.
+func TestLoadEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		verified, refused bool
+		want              error // nil: that nobody serves it, whoever says so last
+		unknown           bool
+	}{
+		"nobody is left":                {true, false, nil, true},
+		"the next one refuses it":       {true, true, client.ErrLoadRefused, false},
+		"nobody is left to verify it":   {false, false, nil, false},
+		"the next one refuses the file": {false, true, client.ErrLoadRefused, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				c := w.connect(client.WithRetry(2 * time.Second))
+				defer closeAll(t, c)
+				w.onState = func(server string, call any) error {
+					stream := call.(loadStream)
+					if _, err := takeFile(stream, tooMuch); err != nil {
+						return err
+					}
+					if server != "s1" {
+						return refuse(perdurepb.Reason_REASON_LOAD_REFUSED, "")
+					}
+					if tt.verified {
+						if err := stream.Send(&perdurepb.LoadClusterResponse{Verified: &perdurepb.LoadVerified{Load: 7}}); err != nil {
+							return err
+						}
+						if _, err := takeFile(stream, tooMuch); err != nil {
+							return err
+						}
+					}
+					go func() {
+						if w.kill("s1"); tt.refused {
+							w.lead("s2")
+							return
+						}
+						w.kill("s2")
+						w.kill("s3")
+					}()
+					<-stream.Context().Done()
+					return stream.Context().Err()
+				}
+				_, err := c.Admin().LoadCluster(t.Context(), "main", client.LoadRequest{Open: func() (io.ReadCloser, error) {
+					return io.NopCloser(strings.NewReader("x")), nil
+				}})
+				if err == nil || tt.want != nil && !errors.Is(err, tt.want) || errors.Is(err, client.ErrOutcomeUnknown) != tt.unknown {
+					t.Errorf("%v; want %v, unknown %v", err, tt.want, tt.unknown)
+				}
+			})
+		})
+	}
+}
+
 // closing counts how often it is closed.
 type closing struct {
 	io.Reader
