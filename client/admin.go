@@ -139,6 +139,15 @@ func (a *Admin) ResumeCluster(ctx context.Context, cluster string) error {
 	return err
 }
 
+// StopServer makes a server stop as SIGTERM does: it gives away what it leads, and
+// ends. It returns when the server begins to.
+func (a *Admin) StopServer(ctx context.Context, server string) error {
+	_, err := ask(ctx, a.c, "stop server", repeats, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StopServerResponse, error) {
+		return admin.StopServer(ctx, &perdurepb.StopServerRequest{Server: server})
+	})
+	return err
+}
+
 func changesOf(pbs []*perdurepb.Change) []Change {
 	var changes []Change
 	for _, c := range pbs {

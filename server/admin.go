@@ -241,6 +241,10 @@ func (s *Server) onCall(ctx context.Context, kind uint8, body []byte) ([]byte, e
 			return nil, err
 		}
 		return json.Marshal(s.clusterStates(ids))
+	case callSaved:
+		return s.onSaved(body)
+	case callLoaded:
+		return nil, s.onLoaded(body)
 	}
 	return nil, fmt.Errorf("unknown call %d: server %s is of another version", kind, s.config.Name)
 }

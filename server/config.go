@@ -25,6 +25,7 @@ type Config struct {
 	Name            string `mapstructure:"name"`
 	Data            string `mapstructure:"data"`
 	StateDir        string `mapstructure:"state_dir"`
+	Load            bool   `mapstructure:"load"`
 	ListenClient    string `mapstructure:"listen_client"`
 	ListenPeer      string `mapstructure:"listen_peer"`
 	ListenOps       string `mapstructure:"listen_ops"`
@@ -44,6 +45,7 @@ func Flags(f *pflag.FlagSet) {
 	f.String("name", "", "name of this server, as in the realm definition and --core")
 	f.String("data", "", "data directory; created if its parent exists")
 	f.String("state-dir", "", "directory of saved states; state in the data directory unless given")
+	f.Bool("load", false, "load the newest saved states into clusters that hold nothing")
 	f.String("listen-client", "127.0.0.1:7400", "address for clients (gRPC)")
 	f.String("listen-peer", "127.0.0.1:7401", "address for other servers")
 	f.String("listen-ops", "127.0.0.1:7402", "address for operators (HTTP)")

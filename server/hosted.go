@@ -91,6 +91,9 @@ func (s *Server) target(endpoint string, store uint64) (*target, error) {
 	}
 	for _, h := range s.reconciler.of(t.cluster.ID) {
 		if h.running() && h.group.Leads() {
+			if f := s.startLoads.refuses(t.cluster); f != nil {
+				return nil, f
+			}
 			t.hosted = h
 			return t, nil
 		}

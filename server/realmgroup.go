@@ -21,6 +21,8 @@ const (
 	callView     uint8 = 4 // checksum of the view the caller has -> the view, when it is another
 	callCommands uint8 = 6 // catalog commands as JSON -> a list of answered as JSON
 	callClusters uint8 = 7 // cluster ids as JSON -> a list of clusterState as JSON
+	callSaved    uint8 = 8 // name of a cluster as JSON -> stateAge as JSON
+	callLoaded   uint8 = 9 // loadedState as JSON -> nothing
 )
 
 // viewFile is the cache of the realm as it was last seen, so that a server can

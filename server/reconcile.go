@@ -276,18 +276,24 @@ func rank(c *catalog.ClusterView, replica uint64) int {
 // for its group.
 const deploysAtOnce = 32
 
-// deployAll proposes definitions where this server leads and they are new.
+// deployAll proposes definitions where this server leads and they are new, and has
+// saved states loaded into what holds nothing.
 func (r *reconciler) deployAll(ctx context.Context, v *catalog.View, list []*hosted) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, deploysAtOnce)
 	for _, h := range list {
-		if !h.running() || !h.group.Leads() || h.revision.Load() >= v.Revision {
+		if !h.running() || !h.group.Leads() {
+			continue
+		}
+		if h.revision.Load() >= v.Revision {
+			r.server.startLoads.look(ctx, v, h)
 			continue
 		}
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			r.deploy(ctx, h, v, v.ClusterByID(h.cluster))
+			r.server.startLoads.look(ctx, v, h)
 		})
 	}
 	wg.Wait()

@@ -63,6 +63,7 @@ type Server struct {
 	transport   *peer.Transport
 	realm       *realmNode
 	reconciler  *reconciler
+	startLoads  *startLoads // nil without --load
 	grpc        *grpc.Server
 	health      *readiness
 	ops         *http.Server
@@ -74,6 +75,8 @@ type Server struct {
 	ids    atomic.Uint64
 	server atomic.Uint64 // this server's id; 0 until registered
 	stops  atomic.Bool
+	asked  chan struct{} // closed when somebody asks the server to stop
+	asking sync.Once
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // what runs until the server stops
 	closer sync.Once
@@ -107,7 +110,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 		}
 	}
 	s := &Server{
-		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}),
+		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}), asked: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
 		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), loads: make(chan struct{}, maxLoads),
 	}
@@ -133,6 +136,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 		}
 	}
 	s.reconciler = newReconciler(s)
+	s.startLoads = newStartLoads(s)
 	s.realm = newRealmNode(s, core)
 	if err := s.listen(core); err != nil {
 		return nil, err
@@ -290,6 +294,10 @@ func (s *Server) nextID() uint64 { return s.ids.Add(1) }
 func (s *Server) groupFailed(err error) { s.logger.Error("a replica stopped", "err", err) }
 
 func (s *Server) stopping() bool { return s.stops.Load() }
+
+// StopAsked is closed when a client has asked the server to stop. Its process is to
+// call Close then.
+func (s *Server) StopAsked() <-chan struct{} { return s.asked }
 
 // Done is closed when the server has stopped.
 func (s *Server) Done() <-chan struct{} { return s.done }

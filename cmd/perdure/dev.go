@@ -27,6 +27,7 @@ type devOptions struct {
 	realm    string
 	portBase int
 	allow    bool // messages may be deleted by the realm
+	load     bool
 }
 
 func (p *program) devCommand() *cobra.Command {
@@ -56,6 +57,7 @@ func (p *program) devCommand() *cobra.Command {
 	f.StringVar(&o.data, "data", "", "directory for all files")
 	f.StringVar(&o.realm, "realm", "", "realm definition to apply")
 	allowDeleteFlag(cmd, &o.allow)
+	f.BoolVar(&o.load, "load", false, "servers load the newest saved states into clusters that hold nothing")
 	f.IntVar(&o.portBase, "port-base", 7400, "first port; server n has base+10(n-1) and the two above, 0 picks free ones")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if o.servers != 1 && o.servers != 3 && o.servers != 5 {
@@ -114,6 +116,9 @@ func (p *program) dev(ctx context.Context, o devOptions) error {
 	d := &dev{p: p, dir: dir, allowDelete: o.allow}
 	if d.fleet, err = p.newFleet(dir, ports); err != nil {
 		return err
+	}
+	if o.load {
+		d.fleet.More = []string{"--load"}
 	}
 	for _, n := range d.fleet.Nodes {
 		n.Died = d.report

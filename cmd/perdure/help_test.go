@@ -44,7 +44,7 @@ func TestJSONKeysAreDocumented(t *testing.T) {
 		statusView{}, serverStatusView{}, processView{}, clusterStatusView{}, serviceStatusView{}, storeStatusView{}, durableStatusView{},
 		clustersView{}, clusterDone{}, planView{}, client.Change{}, client.Problem{}, devState{}, devDone{}, succession{}, versionInfo{},
 		statefile.Manifest{}, statefile.Summary{}, statefile.StoreSummary{}, statefile.DurableSummary{}, statefile.Difference{}, statefile.Totals{},
-		savedView{}, savedFile{}, loadedView{}, loadedStore{}, stateVerified{}, stateDiff{}, setDone{}, backupSet{}, backupCluster{}, setFile{}, importResult{}, importCheck{},
+		savedView{}, savedFile{}, loadedView{}, loadedStore{}, stateVerified{}, stateDiff{}, setDone{}, backupSet{}, backupCluster{}, setFile{}, importResult{}, importCheck{}, shutdownView{}, shutdownDone{},
 	} {
 		for field := range reflect.TypeOf(v).Fields() {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")

@@ -35,6 +35,7 @@ func (p *program) serverCommand() *cobra.Command {
 		}
 		return p.serve(cmd.Context(), cfg)
 	}
+	cmd.AddCommand(p.shutdownCommand())
 	return cmd
 }
 
@@ -53,6 +54,8 @@ func (p *program) serve(ctx context.Context, cfg server.Config) error {
 	}()
 	select {
 	case <-ctx.Done():
+		log.Info("stopping", "server", cfg.Name)
+	case <-s.StopAsked():
 		log.Info("stopping", "server", cfg.Name)
 	case <-s.Done():
 		log.Error("the server ended", "server", cfg.Name)

@@ -14,6 +14,7 @@ import (
 // s1, s2 and so on.
 type Fleet struct {
 	Nodes   []*Node
+	More    []string // arguments of every server, besides what says where it is
 	binary  string
 	environ []string
 }
@@ -69,7 +70,7 @@ func (f *Fleet) Node(name string) *Node {
 }
 
 // Start starts one server.
-func (f *Fleet) Start(n *Node) error { return n.start(f.binary, f.environ, f.core()) }
+func (f *Fleet) Start(n *Node) error { return n.start(f.binary, f.environ, f.core(), f.More) }
 
 // StartAll starts all servers and waits until every one is ready.
 func (f *Fleet) StartAll(ctx context.Context) error {

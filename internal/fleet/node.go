@@ -55,7 +55,7 @@ type Node struct {
 }
 
 // start starts the process. It does not wait until it is ready.
-func (n *Node) start(binary string, environ []string, core string) error {
+func (n *Node) start(binary string, environ []string, core string, more []string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.mu.cmd != nil {
@@ -65,8 +65,9 @@ func (n *Node) start(binary string, environ []string, core string) error {
 	if err != nil {
 		return fmt.Errorf("log of %s: %w", n.Name, err)
 	}
-	cmd := exec.Command(binary, "server", "--name", n.Name, "--data", n.Data,
-		"--listen-client", n.Client, "--listen-peer", n.Peer, "--listen-ops", n.Ops, "--core", core)
+	args := []string{"server", "--name", n.Name, "--data", n.Data,
+		"--listen-client", n.Client, "--listen-peer", n.Peer, "--listen-ops", n.Ops, "--core", core}
+	cmd := exec.Command(binary, append(args, more...)...)
 	cmd.Args[0] = "perdure" // what the program is, whatever its file is called
 	cmd.Env = environ
 	cmd.Stdout, cmd.Stderr = log, log

@@ -3353,6 +3353,86 @@ func (x *MarkLoadedResponse) GetName() string {
 	return ""
 }
 
+type StopServerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        string                 `protobuf:"bytes,1,opt,name=server,proto3" json:"server,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopServerRequest) Reset() {
+	*x = StopServerRequest{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopServerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopServerRequest) ProtoMessage() {}
+
+func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopServerRequest.ProtoReflect.Descriptor instead.
+func (*StopServerRequest) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *StopServerRequest) GetServer() string {
+	if x != nil {
+		return x.Server
+	}
+	return ""
+}
+
+type StopServerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StopServerResponse) Reset() {
+	*x = StopServerResponse{}
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StopServerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StopServerResponse) ProtoMessage() {}
+
+func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StopServerResponse.ProtoReflect.Descriptor instead.
+func (*StopServerResponse) Descriptor() ([]byte, []int) {
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{45}
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProcessOnly   bool                   `protobuf:"varint,1,opt,name=process_only,json=processOnly,proto3" json:"process_only,omitempty"` // leave the clusters out: cheap to ask often
@@ -3362,7 +3442,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3454,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[44]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3467,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{44}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StatusRequest) GetProcessOnly() bool {
@@ -3413,7 +3493,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3505,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[45]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3518,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{45}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StatusResponse) GetRealm() string {
@@ -3513,7 +3593,7 @@ type ProcessStatus struct {
 
 func (x *ProcessStatus) Reset() {
 	*x = ProcessStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +3605,7 @@ func (x *ProcessStatus) String() string {
 func (*ProcessStatus) ProtoMessage() {}
 
 func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[46]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +3618,7 @@ func (x *ProcessStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessStatus.ProtoReflect.Descriptor instead.
 func (*ProcessStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{46}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ProcessStatus) GetIncarnation() uint64 {
@@ -3606,7 +3686,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3618,7 +3698,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[47]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3631,7 +3711,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{47}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ServerStatus) GetId() uint64 {
@@ -3708,7 +3788,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +3800,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[48]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +3813,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{48}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ClusterStatus) GetId() uint64 {
@@ -3823,7 +3903,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3835,7 +3915,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[49]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3848,7 +3928,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{49}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ServiceStatus) GetName() string {
@@ -3928,7 +4008,7 @@ type StoreStatus struct {
 
 func (x *StoreStatus) Reset() {
 	*x = StoreStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3940,7 +4020,7 @@ func (x *StoreStatus) String() string {
 func (*StoreStatus) ProtoMessage() {}
 
 func (x *StoreStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[50]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3953,7 +4033,7 @@ func (x *StoreStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
 func (*StoreStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{50}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *StoreStatus) GetName() string {
@@ -4012,7 +4092,7 @@ type DurableStatus struct {
 
 func (x *DurableStatus) Reset() {
 	*x = DurableStatus{}
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4104,7 @@ func (x *DurableStatus) String() string {
 func (*DurableStatus) ProtoMessage() {}
 
 func (x *DurableStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_api_perdure_v1_perdure_proto_msgTypes[51]
+	mi := &file_api_perdure_v1_perdure_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4117,7 @@ func (x *DurableStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DurableStatus.ProtoReflect.Descriptor instead.
 func (*DurableStatus) Descriptor() ([]byte, []int) {
-	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{51}
+	return file_api_perdure_v1_perdure_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DurableStatus) GetName() string {
@@ -4335,7 +4415,10 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x11MarkLoadedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
 	"\x12MarkLoadedResponse\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"2\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"+\n" +
+	"\x11StopServerRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\tR\x06server\"\x14\n" +
+	"\x12StopServerResponse\"2\n" +
 	"\rStatusRequest\x12!\n" +
 	"\fprocess_only\x18\x01 \x01(\bR\vprocessOnly\"\xaf\x02\n" +
 	"\x0eStatusResponse\x12\x14\n" +
@@ -4471,7 +4554,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\bMessages\x12B\n" +
 	"\aResolve\x12\x1a.perdure.v1.ResolveRequest\x1a\x1b.perdure.v1.ResolveResponse\x12F\n" +
 	"\aPublish\x12\x1a.perdure.v1.PublishRequest\x1a\x1b.perdure.v1.PublishResponse(\x010\x01\x12L\n" +
-	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\x94\x06\n" +
+	"\tSubscribe\x12\x1c.perdure.v1.SubscribeRequest\x1a\x1d.perdure.v1.SubscribeResponse(\x010\x012\xe1\x06\n" +
 	"\x05Admin\x12E\n" +
 	"\bGetRealm\x12\x1b.perdure.v1.GetRealmRequest\x1a\x1c.perdure.v1.GetRealmResponse\x12H\n" +
 	"\tPlanRealm\x12\x1c.perdure.v1.PlanRealmRequest\x1a\x1d.perdure.v1.PlanRealmResponse\x12K\n" +
@@ -4483,7 +4566,9 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\vLoadCluster\x12\x1e.perdure.v1.LoadClusterRequest\x1a\x1f.perdure.v1.LoadClusterResponse(\x010\x01\x12J\n" +
 	"\tReadState\x12\x1c.perdure.v1.ReadStateRequest\x1a\x1d.perdure.v1.ReadStateResponse0\x01\x12K\n" +
 	"\n" +
-	"MarkLoaded\x12\x1d.perdure.v1.MarkLoadedRequest\x1a\x1e.perdure.v1.MarkLoadedResponse\x12?\n" +
+	"MarkLoaded\x12\x1d.perdure.v1.MarkLoadedRequest\x1a\x1e.perdure.v1.MarkLoadedResponse\x12K\n" +
+	"\n" +
+	"StopServer\x12\x1d.perdure.v1.StopServerRequest\x1a\x1e.perdure.v1.StopServerResponse\x12?\n" +
 	"\x06Status\x12\x19.perdure.v1.StatusRequest\x1a\x1a.perdure.v1.StatusResponseB5Z3github.com/perdure/perdure/api/perdure/v1;perdurepbb\x06proto3"
 
 var (
@@ -4499,7 +4584,7 @@ func file_api_perdure_v1_perdure_proto_rawDescGZIP() []byte {
 }
 
 var file_api_perdure_v1_perdure_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_api_perdure_v1_perdure_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(Reason)(0),                    // 0: perdure.v1.Reason
 	(Durability)(0),                // 1: perdure.v1.Durability
@@ -4548,15 +4633,17 @@ var file_api_perdure_v1_perdure_proto_goTypes = []any{
 	(*ReadStateResponse)(nil),      // 44: perdure.v1.ReadStateResponse
 	(*MarkLoadedRequest)(nil),      // 45: perdure.v1.MarkLoadedRequest
 	(*MarkLoadedResponse)(nil),     // 46: perdure.v1.MarkLoadedResponse
-	(*StatusRequest)(nil),          // 47: perdure.v1.StatusRequest
-	(*StatusResponse)(nil),         // 48: perdure.v1.StatusResponse
-	(*ProcessStatus)(nil),          // 49: perdure.v1.ProcessStatus
-	(*ServerStatus)(nil),           // 50: perdure.v1.ServerStatus
-	(*ClusterStatus)(nil),          // 51: perdure.v1.ClusterStatus
-	(*ServiceStatus)(nil),          // 52: perdure.v1.ServiceStatus
-	(*StoreStatus)(nil),            // 53: perdure.v1.StoreStatus
-	(*DurableStatus)(nil),          // 54: perdure.v1.DurableStatus
-	nil,                            // 55: perdure.v1.LoadOpen.RenameEntry
+	(*StopServerRequest)(nil),      // 47: perdure.v1.StopServerRequest
+	(*StopServerResponse)(nil),     // 48: perdure.v1.StopServerResponse
+	(*StatusRequest)(nil),          // 49: perdure.v1.StatusRequest
+	(*StatusResponse)(nil),         // 50: perdure.v1.StatusResponse
+	(*ProcessStatus)(nil),          // 51: perdure.v1.ProcessStatus
+	(*ServerStatus)(nil),           // 52: perdure.v1.ServerStatus
+	(*ClusterStatus)(nil),          // 53: perdure.v1.ClusterStatus
+	(*ServiceStatus)(nil),          // 54: perdure.v1.ServiceStatus
+	(*StoreStatus)(nil),            // 55: perdure.v1.StoreStatus
+	(*DurableStatus)(nil),          // 56: perdure.v1.DurableStatus
+	nil,                            // 57: perdure.v1.LoadOpen.RenameEntry
 }
 var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	0,  // 0: perdure.v1.Error.reason:type_name -> perdure.v1.Reason
@@ -4588,18 +4675,18 @@ var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	35, // 26: perdure.v1.SaveClusterResponse.progress:type_name -> perdure.v1.StateProgress
 	36, // 27: perdure.v1.SaveClusterResponse.saved:type_name -> perdure.v1.StateSaved
 	38, // 28: perdure.v1.LoadClusterRequest.open:type_name -> perdure.v1.LoadOpen
-	55, // 29: perdure.v1.LoadOpen.rename:type_name -> perdure.v1.LoadOpen.RenameEntry
+	57, // 29: perdure.v1.LoadOpen.rename:type_name -> perdure.v1.LoadOpen.RenameEntry
 	35, // 30: perdure.v1.LoadClusterResponse.progress:type_name -> perdure.v1.StateProgress
 	40, // 31: perdure.v1.LoadClusterResponse.verified:type_name -> perdure.v1.LoadVerified
 	41, // 32: perdure.v1.LoadClusterResponse.loaded:type_name -> perdure.v1.StateLoaded
 	42, // 33: perdure.v1.StateLoaded.stores:type_name -> perdure.v1.StoreLoaded
-	50, // 34: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
-	51, // 35: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
-	49, // 36: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
+	52, // 34: perdure.v1.StatusResponse.servers:type_name -> perdure.v1.ServerStatus
+	53, // 35: perdure.v1.StatusResponse.clusters:type_name -> perdure.v1.ClusterStatus
+	51, // 36: perdure.v1.StatusResponse.process:type_name -> perdure.v1.ProcessStatus
 	1,  // 37: perdure.v1.ClusterStatus.durability:type_name -> perdure.v1.Durability
-	52, // 38: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
-	53, // 39: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
-	54, // 40: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
+	54, // 38: perdure.v1.ClusterStatus.services:type_name -> perdure.v1.ServiceStatus
+	55, // 39: perdure.v1.ClusterStatus.stores:type_name -> perdure.v1.StoreStatus
+	56, // 40: perdure.v1.StoreStatus.durables:type_name -> perdure.v1.DurableStatus
 	6,  // 41: perdure.v1.Messages.Resolve:input_type -> perdure.v1.ResolveRequest
 	8,  // 42: perdure.v1.Messages.Publish:input_type -> perdure.v1.PublishRequest
 	13, // 43: perdure.v1.Messages.Subscribe:input_type -> perdure.v1.SubscribeRequest
@@ -4612,22 +4699,24 @@ var file_api_perdure_v1_perdure_proto_depIdxs = []int32{
 	37, // 50: perdure.v1.Admin.LoadCluster:input_type -> perdure.v1.LoadClusterRequest
 	43, // 51: perdure.v1.Admin.ReadState:input_type -> perdure.v1.ReadStateRequest
 	45, // 52: perdure.v1.Admin.MarkLoaded:input_type -> perdure.v1.MarkLoadedRequest
-	47, // 53: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
-	7,  // 54: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
-	10, // 55: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
-	18, // 56: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
-	23, // 57: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
-	25, // 58: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
-	28, // 59: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
-	30, // 60: perdure.v1.Admin.SuspendCluster:output_type -> perdure.v1.SuspendClusterResponse
-	32, // 61: perdure.v1.Admin.ResumeCluster:output_type -> perdure.v1.ResumeClusterResponse
-	34, // 62: perdure.v1.Admin.SaveCluster:output_type -> perdure.v1.SaveClusterResponse
-	39, // 63: perdure.v1.Admin.LoadCluster:output_type -> perdure.v1.LoadClusterResponse
-	44, // 64: perdure.v1.Admin.ReadState:output_type -> perdure.v1.ReadStateResponse
-	46, // 65: perdure.v1.Admin.MarkLoaded:output_type -> perdure.v1.MarkLoadedResponse
-	48, // 66: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
-	54, // [54:67] is the sub-list for method output_type
-	41, // [41:54] is the sub-list for method input_type
+	47, // 53: perdure.v1.Admin.StopServer:input_type -> perdure.v1.StopServerRequest
+	49, // 54: perdure.v1.Admin.Status:input_type -> perdure.v1.StatusRequest
+	7,  // 55: perdure.v1.Messages.Resolve:output_type -> perdure.v1.ResolveResponse
+	10, // 56: perdure.v1.Messages.Publish:output_type -> perdure.v1.PublishResponse
+	18, // 57: perdure.v1.Messages.Subscribe:output_type -> perdure.v1.SubscribeResponse
+	23, // 58: perdure.v1.Admin.GetRealm:output_type -> perdure.v1.GetRealmResponse
+	25, // 59: perdure.v1.Admin.PlanRealm:output_type -> perdure.v1.PlanRealmResponse
+	28, // 60: perdure.v1.Admin.ApplyRealm:output_type -> perdure.v1.ApplyRealmResponse
+	30, // 61: perdure.v1.Admin.SuspendCluster:output_type -> perdure.v1.SuspendClusterResponse
+	32, // 62: perdure.v1.Admin.ResumeCluster:output_type -> perdure.v1.ResumeClusterResponse
+	34, // 63: perdure.v1.Admin.SaveCluster:output_type -> perdure.v1.SaveClusterResponse
+	39, // 64: perdure.v1.Admin.LoadCluster:output_type -> perdure.v1.LoadClusterResponse
+	44, // 65: perdure.v1.Admin.ReadState:output_type -> perdure.v1.ReadStateResponse
+	46, // 66: perdure.v1.Admin.MarkLoaded:output_type -> perdure.v1.MarkLoadedResponse
+	48, // 67: perdure.v1.Admin.StopServer:output_type -> perdure.v1.StopServerResponse
+	50, // 68: perdure.v1.Admin.Status:output_type -> perdure.v1.StatusResponse
+	55, // [55:69] is the sub-list for method output_type
+	41, // [41:55] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -4644,7 +4733,7 @@ func file_api_perdure_v1_perdure_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_perdure_v1_perdure_proto_rawDesc), len(file_api_perdure_v1_perdure_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   53,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -214,6 +214,7 @@ const (
 	Admin_LoadCluster_FullMethodName    = "/perdure.v1.Admin/LoadCluster"
 	Admin_ReadState_FullMethodName      = "/perdure.v1.Admin/ReadState"
 	Admin_MarkLoaded_FullMethodName     = "/perdure.v1.Admin/MarkLoaded"
+	Admin_StopServer_FullMethodName     = "/perdure.v1.Admin/StopServer"
 	Admin_Status_FullMethodName         = "/perdure.v1.Admin/Status"
 )
 
@@ -246,6 +247,9 @@ type AdminClient interface {
 	ReadState(ctx context.Context, in *ReadStateRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadStateResponse], error)
 	// MarkLoaded renames such a file, which was loaded.
 	MarkLoaded(ctx context.Context, in *MarkLoadedRequest, opts ...grpc.CallOption) (*MarkLoadedResponse, error)
+	// StopServer makes a server stop as SIGTERM does; it answers when it begins to.
+	// Other servers name it in their hint.
+	StopServer(ctx context.Context, in *StopServerRequest, opts ...grpc.CallOption) (*StopServerResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -369,6 +373,16 @@ func (c *adminClient) MarkLoaded(ctx context.Context, in *MarkLoadedRequest, opt
 	return out, nil
 }
 
+func (c *adminClient) StopServer(ctx context.Context, in *StopServerRequest, opts ...grpc.CallOption) (*StopServerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StopServerResponse)
+	err := c.cc.Invoke(ctx, Admin_StopServer_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -408,6 +422,9 @@ type AdminServer interface {
 	ReadState(*ReadStateRequest, grpc.ServerStreamingServer[ReadStateResponse]) error
 	// MarkLoaded renames such a file, which was loaded.
 	MarkLoaded(context.Context, *MarkLoadedRequest) (*MarkLoadedResponse, error)
+	// StopServer makes a server stop as SIGTERM does; it answers when it begins to.
+	// Other servers name it in their hint.
+	StopServer(context.Context, *StopServerRequest) (*StopServerResponse, error)
 	// Status describes what the answering server hosts, and lists all servers.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedAdminServer()
@@ -446,6 +463,9 @@ func (UnimplementedAdminServer) ReadState(*ReadStateRequest, grpc.ServerStreamin
 }
 func (UnimplementedAdminServer) MarkLoaded(context.Context, *MarkLoadedRequest) (*MarkLoadedResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MarkLoaded not implemented")
+}
+func (UnimplementedAdminServer) StopServer(context.Context, *StopServerRequest) (*StopServerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method StopServer not implemented")
 }
 func (UnimplementedAdminServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -608,6 +628,24 @@ func _Admin_MarkLoaded_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_StopServer_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StopServerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).StopServer(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_StopServer_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).StopServer(ctx, req.(*StopServerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -656,6 +694,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "MarkLoaded",
 			Handler:    _Admin_MarkLoaded_Handler,
+		},
+		{
+			MethodName: "StopServer",
+			Handler:    _Admin_StopServer_Handler,
 		},
 		{
 			MethodName: "Status",
