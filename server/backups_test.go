@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,6 +130,32 @@ func TestSavesWait(t *testing.T) {
 	if _, saved, err := n.saving(&perdurepb.SaveClusterRequest{Cluster: "main", Online: true}); err != nil || saved == nil {
 		t.Errorf("%v, %v", saved, err)
 	}
+}
+
+// A client that does not read what it has asked for does not pin the log for ever.
+func TestSaveIsNotRead(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	n.readPatience = 200 * time.Millisecond
+	p := n.mustPublisher("flights")
+	noise := make([]byte, 60<<10)
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for i := range uint64(40) {
+		for k := range noise {
+			noise[k] = byte(rnd.Uint32())
+		}
+		p.stored(i+1, 1, bodies(string(noise)))
+	}
+	stream, err := n.admin.SaveCluster(n.ctx(), &perdurepb.SaveClusterRequest{Cluster: "main", Online: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.until("it is being saved", func() bool { return len(n.images) == 1 })
+	n.until("it is given up", func() bool { return len(n.images) == 0 })
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	wantReason(t, err, perdurepb.Reason_REASON_CLIENT_TIMEOUT)
 }
 
 // An online save of what goes on being published is a state that verifies.

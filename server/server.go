@@ -69,8 +69,10 @@ type Server struct {
 	ops         *http.Server
 	streams     *streams
 	images      chan struct{} // of states that are being saved
-	loads       chan struct{} // of states that are being loaded
-	metrics     metrics
+	// readPatience is the constant of this name.
+	readPatience time.Duration
+	loads        chan struct{} // of states that are being loaded
+	metrics      metrics
 
 	ids    atomic.Uint64
 	server atomic.Uint64 // this server's id; 0 until registered
@@ -112,7 +114,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}), asked: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
-		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), loads: make(chan struct{}, maxLoads),
+		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), readPatience: readPatience, loads: make(chan struct{}, maxLoads),
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

@@ -18,47 +18,93 @@ import (
 // takes a server for lost that says nothing for several times as long.
 const tellEvery = time.Second
 
+// readPatience is how long a client may not read what is sent to it. A state that is
+// saved is pinned as long as that takes.
+const readPatience = time.Minute
+
 // stateCall runs work, which may take long, on behalf of a client. Frames go out
-// through send, and progress every second.
+// through send, and progress every second. A client that does not read them is left:
+// what it blocks ends when the call does.
 func (s *Server) stateCall(ctx context.Context, progress func() error, work func(ctx context.Context, send func(func() error) error) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	release, err := s.streams.add(cancel)
 	if err != nil {
+		cancel(nil)
 		return err
 	}
-	defer release()
-	var sending sync.Mutex // one goroutine at a time may send
-	send := func(f func() error) error {
-		sending.Lock()
-		defer sending.Unlock()
-		return f()
-	}
-	over, told := make(chan struct{}), make(chan struct{})
+	var out stateSends
+	worked := make(chan error, 1)
+	s.spawn(func() {
+		defer release()
+		err := errPanicked
+		defer func() { worked <- err }()
+		err = work(ctx, out.send)
+	})
+	told := make(chan struct{})
 	s.spawn(func() {
 		defer close(told)
-		ticker := time.NewTicker(tellEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-over:
-				return
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
+		out.tell(ctx, progress, cancel)
+	})
+	ticker := time.NewTicker(s.readPatience / 4)
+	defer ticker.Stop()
+	for worked != nil || told != nil {
+		select {
+		case err = <-worked:
+			if errors.Is(err, context.Canceled) {
+				err = context.Cause(ctx)
 			}
-			if err := send(progress); err != nil {
+			cancel(nil) // ends telling
+			worked = nil
+		case <-told:
+			told = nil // ctx has ended, and work soon does
+		case <-ticker.C:
+			if out.stuck() >= s.readPatience {
+				err := faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "the client has read nothing for %v", s.readPatience)
 				cancel(err)
+				return err
 			}
 		}
-	})
-	err = work(ctx, send)
-	close(over)
-	<-told
-	if errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// stateSends sends frames, one goroutine at a time.
+type stateSends struct {
+	mu    sync.Mutex
+	began atomic.Int64 // when the present one was begun, in nanoseconds since 1970; 0: there is none
+}
+
+func (o *stateSends) send(f func() error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.began.Store(time.Now().UnixNano())
+	err := f()
+	o.began.Store(0)
+	return err
+}
+
+// stuck is how long the present frame has been on its way out.
+func (o *stateSends) stuck() time.Duration {
+	if began := o.began.Load(); began != 0 {
+		return time.Since(time.Unix(0, began))
+	}
+	return 0
+}
+
+// tell sends progress until ctx ends, which it ends itself if that fails.
+func (o *stateSends) tell(ctx context.Context, progress func() error, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(tellEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := o.send(progress); err != nil {
+			cancel(err)
+		}
+	}
 }
 
 // stateEnd is what a call about a state answers that ended with err; ctx is gRPC's.
