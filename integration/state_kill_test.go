@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ type interrupted struct {
 	kills  int
 }
 
-// TestKilledAnywhere kills a server, mostly the leader, at random points of suspend,
+// TestKilledAnywhere kills a server, mostly the leader, or all, at random points of suspend,
 // save, load, resume and backup. Afterwards the cluster has the state of before or of
 // after, a file is there as a whole or not at all, and the command, repeated, does
 // what it did not.
@@ -77,22 +78,31 @@ func (x *interrupted) timed(what string, do func(context.Context, *harness.Node)
 	x.length[what] = time.Since(began)
 }
 
-// killed runs a command once, on the leader, and kills a server meanwhile. When that
-// runs again it returns what the command came to.
+// killed runs a command once, on the leader, and kills a server meanwhile, or all of
+// them. When these run again it returns what the command came to.
 func (x *interrupted) killed(what string, do func(context.Context, *harness.Node) error) error {
 	x.t.Helper()
 	x.kills++
 	leader := x.f.Leader("main")
-	victim := leader
-	if rand.IntN(4) == 0 {
-		victim = x.f.Nodes[rand.IntN(3)]
+	victims := []*harness.Node{leader}
+	switch rand.IntN(8) {
+	case 0, 1:
+		victims[0] = x.f.Nodes[rand.IntN(3)]
+	case 2:
+		victims = x.f.Nodes
 	}
 	done := make(chan error, 1)
 	go func() { done <- do(within(x.t, time.Minute), leader) }()
 	harness.Pause(rand.N(x.length[what]*5/4 + time.Millisecond)) // so that kills meet every state of it
-	victim.Kill()
+	var wg sync.WaitGroup
+	for _, n := range victims {
+		wg.Go(n.Kill)
+	}
+	wg.Wait()
 	err := <-done
-	victim.Start()
+	for _, n := range victims {
+		n.Start()
+	}
 	for _, n := range x.f.Nodes {
 		harness.Await(x.t, time.Minute, "server "+n.Name+" to be ready, perhaps but for the suspended cluster", func(ctx context.Context) error {
 			err := n.Readyz(ctx)

@@ -59,6 +59,9 @@ func (e *entries) find(index uint64) (int, bool) {
 		}
 		return n, false
 	}
+	if len(e.chunks) > 0 && e.chunks[0].number == number {
+		return 0, true // and what goes in order is at the beginning
+	}
 	return slices.BinarySearchFunc(e.chunks, number, func(c *entryChunk, number uint64) int { return cmp.Compare(c.number, number) })
 }
 
