@@ -208,11 +208,11 @@ func unfinished(err error, cluster string) error {
 	if !errors.Is(err, client.ErrOutcomeUnknown) && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	reason := reasonInterrupted
+	const how = "repeat the command to go on where it was, or end the load with perdure cluster load"
 	if errors.Is(err, client.ErrOutcomeUnknown) {
-		reason = "OUTCOME_UNKNOWN"
+		return failuref("OUTCOME_UNKNOWN", "%w; %s %s --abort", err, how, cluster)
 	}
-	return failuref(reason, "%w; repeat the command to go on where it was, or end the load with perdure cluster load %s --abort", err, cluster)
+	return failuref(reasonInterrupted, "interrupted; %s %s --abort", how, cluster)
 }
 
 func (p *program) printLoaded(v loadedView, o *loadOptions, output format) error {
