@@ -42,6 +42,7 @@ var settings = []struct {
 	{"name", func(c *Config) any { return c.Name }, "", "file", "env", "flag"},
 	{"data", func(c *Config) any { return c.Data }, "", "/file", "/env", "/flag"},
 	{"state_dir", func(c *Config) any { return c.StateDir }, "", "/file", "/env", "/flag"},
+	{"load", func(c *Config) any { return c.Load }, "false", "true", "false", "true"},
 	{"listen_client", func(c *Config) any { return c.ListenClient }, "127.0.0.1:7400", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
 	{"listen_peer", func(c *Config) any { return c.ListenPeer }, "127.0.0.1:7401", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
 	{"listen_ops", func(c *Config) any { return c.ListenOps }, "127.0.0.1:7402", "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"},
