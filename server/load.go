@@ -243,7 +243,8 @@ func (l *loading) derive(last uint64) uint64 {
 }
 
 // begin begins the load, or finds out how far it has come. A cluster that nobody
-// has used is suspended for it.
+// has used is suspended for it; if somebody published before it was, that is not
+// replaced: the operator has not suspended it.
 func (l *loading) begin(ctx context.Context, suspended bool) error {
 	if !suspended {
 		if _, err := l.t.propose(ctx, store.AppendSuspend(nil, int64(l.t.cluster.Tuning.SuspendGrace))); err != nil {
@@ -267,7 +268,7 @@ func (l *loading) propose(ctx context.Context) error {
 	}
 	r, err := propose(ctx, l.t.hosted.group, store.AppendLoadBegin(nil, &statepb.LoadBegin{
 		Load: l.load, StateHash: l.manifest.StateHash, LastSession: l.manifest.LastSession, Time: l.manifest.Time,
-		Replace: l.open.GetReplace(), Stores: l.targets,
+		Replace: l.open.GetReplace() && !l.suspended, Stores: l.targets,
 	}))
 	switch {
 	case err != nil:
@@ -288,6 +289,10 @@ func (l *loading) refused(r store.Result) *fault {
 	case store.Loading:
 		f.text = fmt.Sprintf("another file, or this one with other flags, is being loaded into cluster %s: repeat that command, or end it with perdure cluster load %s --abort", name, name)
 	case store.NotEmpty:
+		if l.suspended && l.open.GetReplace() {
+			f.text += fmt.Sprintf("; somebody has just used cluster %s: perdure cluster suspend %[1]s comes first", name)
+			break
+		}
 		f.text += "; --replace puts the saved one in its place"
 	case store.NoSuchLoad:
 		f.text = fmt.Sprintf("the load into cluster %s was ended by somebody else", name)
