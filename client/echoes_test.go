@@ -397,9 +397,9 @@ func TestDrainSettlesCopies(t *testing.T) {
 	})
 }
 
-// TestReplacedStore replaces the store by a saved state while deliveries are out: an
-// id may name another message then, so no acknowledgement of before goes there, and
-// what comes under the same ids is handed out.
+// TestReplacedStore loads a saved state while deliveries are out: an id may name
+// another message then, in the same epoch, so no acknowledgement of before goes there,
+// and what comes under the same ids is handed out.
 func TestReplacedStore(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		c := w.connect()
@@ -414,7 +414,7 @@ func TestReplacedStore(t *testing.T) {
 		go func() { waiting <- second.AckSync(context.Background()) }()
 		third, fourth := receive(t, s), receive(t, s)
 		settle()
-		w.with(func() { w.epoch++ })
+		w.with(func() { w.lineage++ })
 		w.breakStream(t)
 		if err := <-waiting; !errors.Is(err, client.ErrEpochChanged) || !errors.Is(err, client.ErrOutcomeUnknown) {
 			t.Errorf("AckSync before: %v", err)

@@ -248,11 +248,11 @@ func (s *fakeServer) Subscribe(stream perdurepb.Messages_SubscribeServer) error 
 		}
 	}
 	s.w.subOpened = append(s.w.subOpened, s.address)
-	term, epoch := s.w.term, s.w.epoch
+	term, lineage := s.w.term, s.w.lineage
 	s.w.mu.Unlock()
 	sub := &fakeSubscriber{process: open.Process, messages: open.CreditMessages, bytes: int64(open.CreditBytes)}
 	opened := &perdurepb.SubscribeOpened{
-		Subscription: 1, DurableId: 1, Durable: "audit", Store: "flights", Term: term, Epoch: epoch,
+		Subscription: 1, DurableId: 1, Durable: "audit", Store: "flights", Term: term, Lineage: lineage,
 		HeartbeatMs: heartbeatMillis, TimeoutMs: timeoutMillis,
 	}
 	d.change(func() {

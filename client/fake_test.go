@@ -36,6 +36,7 @@ type world struct {
 	leader  string // "" while there is none
 	term    uint64
 	epoch   uint64
+	lineage uint64
 	store   *fakeStore
 	durable *fakeDurable
 

@@ -3,11 +3,13 @@ package client
 import "time"
 
 // errReplaced says that an acknowledgement came too late to be one.
-var errReplaced = refusal(ErrEpochChanged, nil, "the store was replaced by a saved state since the message was delivered; what that holds is delivered again")
+var errReplaced = refusal(ErrEpochChanged, nil, "a saved state was loaded, or the cluster was formed anew, since the message was delivered; what is there now is delivered again")
 
-// replaced reports whether the store is another one than that which a delivery came
-// from.
-func (s *Subscription) replaced(d Delivery) bool { return d.c.link.opened.Epoch != s.mu.opened.Epoch }
+// replaced reports whether the durable is of another lineage than that which a delivery
+// came from: the id may name another message.
+func (s *Subscription) replaced(d Delivery) bool {
+	return d.c.link.opened.Lineage != s.mu.opened.Lineage
+}
 
 // settle acknowledges a delivery, or with a delay gives it back.
 func (s *Subscription) settle(d Delivery, nackDelay *time.Duration) error {

@@ -149,9 +149,9 @@ func (s *Subscription) attach(l *subscribeLink) {
 	s.c.cfg.log.Info("subscription connected", "endpoint", s.endpoint, "durable", l.opened.Durable, "server", l.address)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mu.opened != nil && s.mu.opened.Epoch != l.opened.Epoch {
-		// A saved state has taken the place of the store. What it had delivered is not
-		// there, or comes again, and an id may name another message.
+	if s.mu.opened != nil && s.mu.opened.Lineage != l.opened.Lineage {
+		// A saved state was loaded, or the cluster was formed anew. What was delivered
+		// before is not there, or comes again, and an id may name another message.
 		s.mu.ledger.fail(errReplaced)
 	}
 	s.mu.link, s.mu.opened = l, l.opened

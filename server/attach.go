@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
@@ -66,14 +68,14 @@ func (p *subscribeStream) open(ctx context.Context, open *perdurepb.SubscribeOpe
 		Deliver: func(d service.Delivery) { p.out.put(delivered{delivery: d}) },
 		Ended:   func(why perdurepb.Reason) { p.ended(why, name) },
 	}
-	epoch, err := p.attach(ctx, d, credit)
+	lineage, err := p.attach(ctx, d, credit)
 	if err != nil {
 		return nil, err
 	}
 	_, term := t.hosted.group.Leader()
 	return &perdurepb.SubscribeOpened{
 		Subscription: p.sub.ID, DurableId: d.id, Durable: name, Kind: perdurepb.Kind(d.kind), Matcher: d.matcher,
-		Term: term, CreditMessages: credit.Messages, CreditBytes: credit.Bytes, Created: created, Store: t.store.Name, Epoch: uint64(epoch),
+		Term: term, CreditMessages: credit.Messages, CreditBytes: credit.Bytes, Created: created, Store: t.store.Name, Lineage: lineage,
 		HeartbeatMs: uint64(p.pulse.heartbeat.Milliseconds()), TimeoutMs: uint64(p.pulse.timeout.Milliseconds()),
 	}, nil
 }
@@ -162,13 +164,13 @@ func orAll(matcher string) string {
 	return matcher
 }
 
-// attach makes the subscriber known to dispatch, and returns the epoch that the
-// store is in then. On a standard durable the attachment is replicated first, so that
+// attach makes the subscriber known to dispatch, and returns the lineage that the
+// durable is of then. On a standard durable the attachment is replicated first, so that
 // the newest wins on every leader.
-func (p *subscribeStream) attach(ctx context.Context, d durableInfo, credit dispatch.Credit) (epoch uint16, err error) {
+func (p *subscribeStream) attach(ctx context.Context, d durableInfo, credit dispatch.Credit) (lineage uint64, err error) {
 	t := p.target
 	var attachErr error
-	attach := func(svc *service.Service) { epoch, attachErr = epochOf(svc, t.store.ID), svc.Attach(p.sub, credit) }
+	attach := func(svc *service.Service) { lineage, attachErr = p.lineage(svc, d.id), svc.Attach(p.sub, credit) }
 	if d.kind == durable.KindStandard {
 		taken := false
 		if err := t.do(ctx, func(svc *service.Service) { taken = svc.Subscribed(d.id, p.sub.Process) }); err != nil {
@@ -186,5 +188,17 @@ func (p *subscribeStream) attach(ctx context.Context, d durableInfo, credit disp
 	if err := t.do(ctx, attach); err != nil {
 		return 0, err
 	}
-	return epoch, attachErr
+	return lineage, attachErr
+}
+
+// lineage names the history in which the durable's ids have their meaning. Every
+// server says the same of it. A cluster that was lost and formed anew has another, since
+// its realm has, and so has one that a saved state was loaded into: a store that goes
+// on from the file, in the file's epoch, gives ids again that it had given after the
+// file was saved. A load into one store changes it for the others of the cluster, too.
+func (p *subscribeStream) lineage(svc *service.Service, durable uint64) uint64 {
+	h := sha256.New()
+	fmt.Fprintf(h, "perdure lineage %x %d %d %016x %d", p.server.realm.realmID(), p.target.cluster.ID, durable,
+		svc.LastLoad(), epochOf(svc, p.target.store.ID))
+	return max(1, binary.LittleEndian.Uint64(h.Sum(nil)))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
 	"github.com/perdure/perdure/durable"
@@ -155,6 +156,8 @@ func (m *Machine) loadBegin(c *statepb.LoadBegin) Result {
 		return Result{Duplicate: true}
 	case g != nil && g.load != c.Load:
 		return Result{Code: Loading, Last: g.next, Detail: fmt.Sprintf("load %016x is under way: go on with it, or abort it", g.load)}
+	case g != nil && !g.begunBy(c):
+		return Result{Code: Loading, Last: g.next, Detail: fmt.Sprintf("load %016x is under way with another state, or into other stores: go on with that, or abort it", g.load)}
 	case g != nil:
 		return Result{Last: g.next, Duplicate: true}
 	case !m.suspended:
@@ -188,6 +191,14 @@ func (m *Machine) loadBegin(c *statepb.LoadBegin) Result {
 	// What was delivered is none of what is loaded: nobody acknowledges it from here on.
 	m.events.replaced = true
 	return Result{}
+}
+
+// begunBy reports whether a LoadBegin is the one that began the load.
+func (g *staging) begunBy(c *statepb.LoadBegin) bool {
+	return g.hash == c.StateHash && g.replace == c.Replace && g.state.time == c.Time && g.state.session == c.LastSession &&
+		slices.EqualFunc(g.targets, c.Stores, func(have target, t *statepb.LoadTarget) bool {
+			return have.name == t.Name && have.store == t.Store
+		})
 }
 
 // target returns the store that becomes that at a position of the file.

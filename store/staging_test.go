@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	statepb "github.com/perdure/perdure/api/state/v1"
@@ -541,4 +542,29 @@ func TestLoadCountsNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLoadBegunOtherwise: who begins the load that is under way, but with another state
+// or into other stores, does not go on with it.
+func TestLoadBegunOtherwise(t *testing.T) {
+	manifest, list := parts(t, crafted(t, &statefile.Store{Name: "flights"}), 1)
+	l := newLoader(t, 10, &statepb.Store{Id: 1, Name: "flights"}, &statepb.Store{Id: 2, Name: "other"})
+	l.want(OK, AppendLoadBegin(nil, begin(1, manifest, 1)))
+	l.want(OK, AppendLoadPart(nil, 1, 0, &list[0]))
+	for what, change := range map[string]func(*statepb.LoadBegin){
+		"hash":    func(c *statepb.LoadBegin) { c.StateHash = strings.Repeat("0", len(c.StateHash)) },
+		"replace": func(c *statepb.LoadBegin) { c.Replace = true },
+		"time":    func(c *statepb.LoadBegin) { c.Time++ },
+		"session": func(c *statepb.LoadBegin) { c.LastSession++ },
+		"store":   func(c *statepb.LoadBegin) { c.Stores[0].Store = 2 },
+		"name":    func(c *statepb.LoadBegin) { c.Stores[0].Name = "flight" },
+		"more":    func(c *statepb.LoadBegin) { c.Stores = append(c.Stores, &statepb.LoadTarget{Name: "other", Store: 2}) },
+	} {
+		c := begin(1, manifest, 1)
+		change(c)
+		if r := l.want(Loading, AppendLoadBegin(nil, c)); r.Last != 1 {
+			t.Errorf("%s: %+v", what, r)
+		}
+	}
+	l.load(begin(1, manifest, 1), list)
 }

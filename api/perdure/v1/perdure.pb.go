@@ -1633,7 +1633,7 @@ type SubscribeOpened struct {
 	TimeoutMs      uint64                 `protobuf:"varint,10,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
 	Created        bool                   `protobuf:"varint,11,opt,name=created,proto3" json:"created,omitempty"`
 	Store          string                 `protobuf:"bytes,12,opt,name=store,proto3" json:"store,omitempty"`
-	Epoch          uint64                 `protobuf:"varint,13,opt,name=epoch,proto3" json:"epoch,omitempty"` // of the store; in another one ids may name other messages,
+	Lineage        uint64                 `protobuf:"fixed64,13,opt,name=lineage,proto3" json:"lineage,omitempty"` // of the durable: while it is the same, an id names the same message.
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1752,9 +1752,9 @@ func (x *SubscribeOpened) GetStore() string {
 	return ""
 }
 
-func (x *SubscribeOpened) GetEpoch() uint64 {
+func (x *SubscribeOpened) GetLineage() uint64 {
 	if x != nil {
-		return x.Epoch
+		return x.Lineage
 	}
 	return 0
 }
@@ -4288,7 +4288,7 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\theartbeat\x18\x03 \x01(\bR\theartbeat\x12'\n" +
 	"\x05error\x18\x04 \x01(\v2\x11.perdure.v1.ErrorR\x05error\x120\n" +
 	"\bdelivery\x18\x05 \x01(\v2\x14.perdure.v1.DeliveryR\bdelivery\x12\x14\n" +
-	"\x05batch\x18\x0f \x01(\fR\x05batch\"\x96\x03\n" +
+	"\x05batch\x18\x0f \x01(\fR\x05batch\"\x9a\x03\n" +
 	"\x0fSubscribeOpened\x12\"\n" +
 	"\fsubscription\x18\x01 \x01(\x04R\fsubscription\x12\x1d\n" +
 	"\n" +
@@ -4304,8 +4304,8 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"timeout_ms\x18\n" +
 	" \x01(\x04R\ttimeoutMs\x12\x18\n" +
 	"\acreated\x18\v \x01(\bR\acreated\x12\x14\n" +
-	"\x05store\x18\f \x01(\tR\x05store\x12\x14\n" +
-	"\x05epoch\x18\r \x01(\x04R\x05epoch\"\x94\x01\n" +
+	"\x05store\x18\f \x01(\tR\x05store\x12\x18\n" +
+	"\alineage\x18\r \x01(\x06R\alineage\"\x94\x01\n" +
 	"\bDelivery\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\x04R\x03ids\x12\x14\n" +
 	"\x05stamp\x18\x02 \x01(\x03R\x05stamp\x12\x18\n" +
