@@ -566,5 +566,5 @@ func TestLoadBegunOtherwise(t *testing.T) {
 			t.Errorf("%s: %+v", what, r)
 		}
 	}
-	l.load(begin(1, manifest, 1), list)
+	l.want(OK, AppendLoadCommit(nil, 1, uint64(len(list))))
 }
