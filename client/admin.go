@@ -188,11 +188,14 @@ func askSince[R any](ctx context.Context, c *Client, what string, does effect, s
 		}
 		return none, during(err, "%s", what)
 	}
-	for hints := 0; ; {
-		var trouble error
+	for {
+		round := askRound{silent: map[string]error{}, named: map[string]*Leader{}}
 		for len(queue) > 0 {
 			address := queue[0]
 			queue = queue[1:]
+			if round.silent[address] != nil {
+				continue
+			}
 			r, sent, err := askAt(ctx, c, address, call)
 			if err == nil {
 				c.prefer(address)
@@ -203,31 +206,98 @@ func askSince[R any](ctx context.Context, c *Client, what string, does effect, s
 			}
 			switch {
 			case ctx.Err() != nil:
-				return fail(endOf(ctx, telling(err, telling(trouble, before))))
+				return fail(endOf(ctx, telling(err, telling(round.trouble, before))))
 			case !isRetryable(err), doubtful && does == once:
 				return fail(err)
 			}
-			if trouble == nil || errors.Is(trouble, ErrUnavailable) {
-				trouble = err
-			}
-			if hint := leaderHint(err); hint != "" && hint != address && hints < 3 {
-				hints++
+			if hint := round.failed(address, err); hint != "" {
 				queue = slices.Insert(queue, 0, hint)
 			}
 		}
-		queue, hints = c.inOrder(), 0
+		queue = c.inOrder()
 		pause := wait.next()
 		if c.cfg.retry != RetryForever {
 			left := c.cfg.retry - time.Since(*start)
 			if left <= 0 {
-				return fail(trouble)
+				return fail(round.trouble)
 			}
 			pause = min(pause, left)
 		}
 		if !sleep(ctx, pause) {
-			return fail(endOf(ctx, trouble))
+			return fail(endOf(ctx, round.trouble))
 		}
-		before = trouble
+		before = round.trouble
+	}
+}
+
+// askRound is what came of asking every server once.
+type askRound struct {
+	hints   int
+	named   map[string]*Leader // who to ask, as servers said
+	silent  map[string]error   // servers that could not be reached
+	trouble error              // the most telling
+}
+
+// maxHints bounds the hints that are followed in a round.
+const maxHints = 3
+
+// failed notes that a server failed in a way that another may not, and returns who to
+// ask next, if that is known. That somebody else is to be asked is no trouble: what
+// comes of it may be.
+func (r *askRound) failed(address string, err error) (next string) {
+	if errors.Is(err, ErrUnavailable) {
+		r.silent[address] = err
+		r.note(err, r.named[address])
+		return ""
+	}
+	var e *Error
+	hint := leaderHint(err)
+	if hint == "" || hint == address || !errors.As(err, &e) {
+		r.note(err, nil)
+		return ""
+	}
+	r.named[hint] = e.Leader
+	switch silent := r.silent[hint]; {
+	case silent != nil:
+		r.note(silent, e.Leader)
+		return ""
+	case r.hints >= maxHints:
+		r.note(err, nil)
+		return ""
+	}
+	r.hints++
+	return hint
+}
+
+// note keeps the most telling error: what a server answered, then that the one which
+// is to be asked does not answer, then that some other does not.
+func (r *askRound) note(err error, named *Leader) {
+	if named != nil && named.Server != "" {
+		err = unanswered(named.Server, err)
+	}
+	var kept *noAnswer
+	if r.trouble == nil || errors.Is(r.trouble, ErrUnavailable) && (named != nil || !errors.Is(err, ErrUnavailable)) && !(errors.As(r.trouble, &kept) && errors.Is(err, ErrUnavailable)) {
+		r.trouble = err
+	}
+}
+
+// noAnswer is the cause of an *Error about a server that is to be asked and does not
+// answer.
+type noAnswer struct{ why error }
+
+func (e *noAnswer) Error() string { return e.why.Error() }
+func (e *noAnswer) Unwrap() error { return e.why }
+
+// unanswered names the server that could not be reached.
+func unanswered(server string, why error) error {
+	text := why.Error()
+	var e *Error
+	if errors.As(why, &e) {
+		text = e.Message
+	}
+	return &Error{
+		Reason: "UNAVAILABLE", Retryable: true, cause: &noAnswer{why},
+		Message: fmt.Sprintf("server %s does not answer: %s", server, text),
 	}
 }
 

@@ -255,12 +255,23 @@ func fromStatus(address string, err error) error {
 
 // isRetryable reports whether the same request may succeed elsewhere or later.
 func isRetryable(err error) bool {
+	var own *ownSide
+	if errors.As(err, &own) {
+		return false
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e.Retryable
 	}
 	return errors.Is(err, context.DeadlineExceeded)
 }
+
+// ownSide is an error of a file that this side reads or writes: no other server knows
+// help.
+type ownSide struct{ err error }
+
+func (e *ownSide) Error() string { return e.err.Error() }
+func (e *ownSide) Unwrap() error { return e.err }
 
 // mayResume reports whether a stream that ended with err is worth opening again.
 func mayResume(err error) bool { return isRetryable(err) || errors.Is(err, ErrInternal) }

@@ -113,8 +113,8 @@ func listen(ctx context.Context, start *time.Time) (_ context.Context, heard, en
 // broken says why a stream ended with err: for a cancelled one, who cancelled it.
 func broken(ctx context.Context, err error) error {
 	var own *Error
-	if errors.As(context.Cause(ctx), &own) {
-		return own
+	if cause := context.Cause(ctx); errors.As(cause, &own) {
+		return cause
 	}
 	if errors.Is(err, io.EOF) {
 		return &Error{Reason: "UNAVAILABLE", Retryable: true, Message: "the stream ended"}
@@ -125,10 +125,10 @@ func broken(ctx context.Context, err error) error {
 // ownFile is an error of a file on this side, for which no other server knows help.
 func ownFile(err error) error {
 	var own *Error
-	if errors.As(err, &own) {
-		return own
+	if !errors.As(err, &own) {
+		err = refusal(ErrFileFailed, err, "%v", err)
 	}
-	return refusal(ErrFileFailed, err, "%v", err)
+	return &ownSide{err}
 }
 
 // ReadState begins to read a file of a server's state directory, by its bare name.
@@ -137,31 +137,49 @@ func (a *Admin) ReadState(ctx context.Context, server, name string) (io.ReadClos
 	if err != nil {
 		return nil, during(err, "read state")
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	stream, err := admin.ReadState(ctx, &perdurepb.ReadStateRequest{Name: name})
 	if err != nil {
-		cancel()
+		cancel(nil)
 		return nil, during(fromStatus(server, err), "read state")
 	}
-	return &stateReader{server: server, receive: stream.Recv, cancel: cancel}, nil
+	return &stateReader{ctx: ctx, server: server, silence: a.c.patience(), receive: stream.Recv, cancel: cancel}, nil
+}
+
+// patience is how long a server may say nothing that is asked for what it has at hand.
+func (c *Client) patience() time.Duration {
+	if c.cfg.retry > 0 {
+		return min(c.cfg.retry, stateSilence)
+	}
+	return stateSilence
 }
 
 // stateReader reads what a server sends.
 type stateReader struct {
+	ctx     context.Context
 	server  string
+	silence time.Duration
 	receive func() (*perdurepb.ReadStateResponse, error)
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	chunk   []byte
 }
 
 // Read implements [io.Reader].
 func (r *stateReader) Read(b []byte) (int, error) {
 	for len(r.chunk) == 0 {
+		lost := time.AfterFunc(r.silence, func() {
+			r.cancel(unanswered(r.server, fmt.Errorf("it was silent for %v", r.silence)))
+		})
 		m, err := r.receive()
+		lost.Stop()
 		if errors.Is(err, io.EOF) {
 			return 0, io.EOF
 		} else if err != nil {
-			return 0, during(fromStatus(r.server, err), "read state")
+			err = fromStatus(r.server, broken(r.ctx, err))
+			if errors.Is(err, ErrUnavailable) && !errors.As(err, new(*noAnswer)) {
+				err = unanswered(r.server, err)
+			}
+			return 0, during(err, "read state")
 		}
 		r.chunk = m.GetChunk()
 	}
@@ -172,7 +190,7 @@ func (r *stateReader) Read(b []byte) (int, error) {
 
 // Close implements [io.Closer].
 func (r *stateReader) Close() error {
-	r.cancel()
+	r.cancel(nil)
 	return nil
 }
 
@@ -183,6 +201,8 @@ func (a *Admin) MarkLoaded(ctx context.Context, server, name string) (string, er
 	if err != nil {
 		return "", during(err, "mark loaded")
 	}
+	ctx, cancel := context.WithTimeout(ctx, stateSilence)
+	defer cancel()
 	r, err := admin.MarkLoaded(ctx, &perdurepb.MarkLoadedRequest{Name: name})
 	if err != nil {
 		return "", during(fromStatus(server, err), "mark loaded")
@@ -190,9 +210,12 @@ func (a *Admin) MarkLoaded(ctx context.Context, server, name string) (string, er
 	return r.GetName(), nil
 }
 
-// at finds a server by its name.
+// at finds a server by its name, and waits for it for as long as retries may take.
 func (a *Admin) at(ctx context.Context, server string) (perdurepb.AdminClient, error) {
+	start := time.Now()
 	r, err := ask(ctx, a.c, "status", reads, func(ctx context.Context, admin perdurepb.AdminClient) (*perdurepb.StatusResponse, error) {
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
 		return admin.Status(ctx, &perdurepb.StatusRequest{ProcessOnly: true})
 	})
 	if err != nil {
@@ -208,11 +231,20 @@ func (a *Admin) at(ctx context.Context, server string) (perdurepb.AdminClient, e
 	}
 	address := r.Servers[i].Client
 	cc, err := a.c.conn(address)
-	if err == nil {
-		err = a.c.connected(ctx, address, cc)
-	}
 	if err != nil {
 		return nil, err
 	}
-	return perdurepb.NewAdminClient(cc), nil
+	for wait := (pauses{}); ; {
+		err := a.c.connected(ctx, address, cc)
+		if err == nil {
+			return perdurepb.NewAdminClient(cc), nil
+		}
+		err = unanswered(server, err)
+		if over := a.c.cfg.retry != RetryForever && time.Since(start) >= a.c.cfg.retry; over {
+			return nil, err
+		}
+		if ctx.Err() != nil || !sleep(ctx, wait.next()) {
+			return nil, endOf(ctx, err)
+		}
+	}
 }

@@ -42,6 +42,9 @@ func (s *fakeServer) SaveCluster(_ *perdurepb.SaveClusterRequest, stream saveStr
 func (s *fakeServer) LoadCluster(stream loadStream) error { return s.state(stream.Context(), stream) }
 
 func (s *fakeServer) ReadState(m *perdurepb.ReadStateRequest, stream readStream) error {
+	if err := s.hang(stream.Context()); err != nil {
+		return err
+	}
 	if s.address != "s2" || m.Name != "a.state" {
 		return refuse(perdurepb.Reason_REASON_NO_SUCH_FILE, "")
 	}
