@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,8 @@ func (p *program) clusterCommand() *cobra.Command {
 			Short: "Let a cluster keep what it has, and take and deliver nothing",
 			Long: "Publishers and new subscribers wait, or get SUSPENDED, until the cluster is resumed; nothing\n" +
 				"expires. What was delivered may be acknowledged for the cluster's suspend_grace; the rest is\n" +
-				"taken back and does not count as delivered. The command returns then. It may be repeated.",
+				"taken back and does not count as delivered. The command returns then. It may be repeated, also\n" +
+				"where the grace is longer than --timeout.",
 			Example: "  perdure cluster suspend main --timeout 30s\n" +
 				"  perdure cluster suspend --all -o json",
 		}, suspendCluster),
@@ -64,10 +66,38 @@ func (d clusterDone) String() string {
 
 func suspendCluster(ctx context.Context, c *client.Client, name string) (clusterDone, error) {
 	s, err := c.Admin().SuspendCluster(ctx, name)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = suspending(ctx, c, name, err)
+	}
 	if err != nil {
 		return clusterDone{}, err
 	}
 	return clusterDone{Name: name, Suspended: true, Recalled: s.Recalled}, nil
+}
+
+// lastLook is how long it takes at most to find out why the time was not enough.
+const lastLook = 2 * time.Second
+
+// suspending says that a cluster is suspended, where all that took too long is its
+// grace; else it returns err.
+func suspending(ctx context.Context, c *client.Client, name string, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	status, failed := clusterStatusOf(ctx, c, name)
+	if failed != nil || !status.Suspended {
+		return err
+	}
+	found, failed := c.Admin().GetRealm(ctx, 0)
+	if failed != nil {
+		return err
+	}
+	r, failed := realm.Parse("", found.Document)
+	if failed != nil || r.Cluster(name) == nil {
+		return err
+	}
+	grace := r.Cluster(name).Tuning.SuspendGrace
+	return fmt.Errorf("cluster %s takes nothing any more, and waits for what it has delivered; its suspend_grace is %v: repeat the command, or give it --timeout %v: %w",
+		name, grace, grace+defaultTimeout, context.DeadlineExceeded)
 }
 
 func resumeCluster(ctx context.Context, c *client.Client, name string) (clusterDone, error) {
@@ -93,7 +123,7 @@ func (p *program) clusterVerb(cmd *cobra.Command, do func(context.Context, *clie
 	output := outputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if all == (len(args) == 1) {
-			return usagef(cmd, "give the NAME of a cluster, or --all")
+			return usagef(cmd, "give the NAME of a cluster, or --all%s", p.fromItsVariable(cmd, "all"))
 		}
 		if err := conn.check(cmd); err != nil {
 			return err

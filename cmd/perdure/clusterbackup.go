@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,55 +12,48 @@ import (
 
 func (p *program) clusterBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "backup NAME",
+		Use:   "backup {NAME | --all}",
 		Short: "Copy what a cluster has while it goes on",
-		Long: "The leader, or the service that --service names, writes a file of what it has at one entry of\n" +
+		Long: "The leader, or each service that --service names, writes a file of what it has at one entry of\n" +
 			"the cluster's log. Clients go on meanwhile, and it takes a quarter of one processor at most. The\n" +
 			"file goes into the state directory of the server as CLUSTER.SERVICE.state, where the one that\n" +
-			"was there becomes .backup; with --output it comes here instead. See perdure cluster restore.",
+			"was there becomes .backup; with --output it comes here instead. See perdure cluster restore.\n" +
+			"With --all every cluster, each as it is when its turn comes; perdure backup --all copies the\n" +
+			"realm definition as well, and has everything come here.",
 		Example: "  perdure cluster backup main\n" +
+			"  perdure cluster backup --all\n" +
 			"  perdure cluster backup main --output main.state\n" +
 			"  perdure cluster backup main --store default --output default.state -o json",
-		Args: oneArg("NAME"),
 	}
-	cmd.ValidArgsFunction = p.completeCluster
 	o := saveOptions{online: true}
-	service := cmd.Flags().String("service", "", "the service that writes it (default the leader)")
-	cmd.Flags().StringArrayVar(&o.stores, "store", nil, "only this store; repeatable (default every store)")
-	cmd.Flags().StringVar(&o.output, "output", "", "write the file here, on this machine")
-	conn := connectionFlags(cmd)
-	format := printFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := conn.check(cmd); err != nil {
-			return err
-		}
-		if *service != "" {
-			o.services = []string{*service}
-		}
-		view := savedView{Cluster: args[0]}
-		if err := conn.long(cmd.Context(), "cluster backup", func(ctx context.Context, c *client.Client) (err error) {
-			if o.output != "" {
-				view.Files, err = p.saveHere(ctx, c, args[0], &o)
-			} else {
-				view.Files, err = p.backUpThere(ctx, c, args[0], *service, &o)
-			}
-			return err
-		}); err != nil {
-			return err
-		}
-		return p.printSaved(view, *format)
-	}
+	o.flags(cmd, "the service that writes it; repeatable (default the leader)")
+	p.runSave(cmd, &o, p.backUpThere)
 	return cmd
 }
 
-// backUpThere has one service write its file where it is.
-func (p *program) backUpThere(ctx context.Context, c *client.Client, cluster, service string, o *saveOptions) ([]savedFile, error) {
+// backUpThere has the leader, or services, write files where they are.
+func (p *program) backUpThere(ctx context.Context, c *client.Client, cluster string, o *saveOptions) ([]savedFile, error) {
+	services := o.services
+	if len(services) == 0 {
+		services = []string{""} // the leader
+	}
 	meter := p.newStateMeter("saved")
 	defer meter.end()
-	saved, err := c.Admin().SaveCluster(ctx, cluster, client.SaveRequest{Service: service, Stores: o.stores, Online: true, Progress: meter.of("")})
-	if err != nil {
-		return nil, err
+	files := []savedFile{}
+	var errs []error
+	for _, service := range services {
+		saved, err := c.Admin().SaveCluster(ctx, cluster, client.SaveRequest{Service: service, Stores: o.stores, Online: true, Progress: meter.of(service)})
+		if err == nil {
+			var file savedFile
+			file, err = newSavedFile(saved)
+			files = append(files, file)
+		}
+		if err != nil && service != "" {
+			err = fmt.Errorf("service %s: %w", service, err)
+		}
+		if errs = append(errs, err); ctx.Err() != nil {
+			break
+		}
 	}
-	file, err := newSavedFile(saved)
-	return []savedFile{file}, err
+	return files, errors.Join(errs...)
 }

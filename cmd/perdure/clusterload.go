@@ -44,6 +44,7 @@ func (p *program) clusterLoadCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.abort, "abort", false, "end a load that was interrupted, and forget what has come of it")
 	p.runLoad(cmd, &o, func(ctx context.Context, c *client.Client, cluster string, view *loadedView) error {
 		if o.abort {
+			view.Suspended = true // who loads has it suspended, and it stays so
 			return c.Admin().AbortLoad(ctx, cluster)
 		}
 		return p.load(ctx, c, cluster, &o, view)
@@ -212,7 +213,7 @@ func unfinished(err error, cluster string) error {
 	if errors.Is(err, client.ErrOutcomeUnknown) {
 		return failuref("OUTCOME_UNKNOWN", "%w; %s %s --abort", err, how, cluster)
 	}
-	return failuref(reasonInterrupted, "interrupted; %s %s --abort", how, cluster)
+	return failuref(reasonInterrupted, "interrupted while the file was checked; this command has changed nothing")
 }
 
 func (p *program) printLoaded(v loadedView, o *loadOptions, output format) error {

@@ -18,7 +18,7 @@ func TestUnfinishedLoad(t *testing.T) {
 		reason string
 		hint   bool
 	}{
-		{fmt.Errorf("client: load cluster: %w", context.Canceled), reasonInterrupted, true},
+		{fmt.Errorf("client: load cluster: %w", context.Canceled), reasonInterrupted, false},
 		{errors.Join(client.ErrOutcomeUnknown, context.Canceled), "OUTCOME_UNKNOWN", true},
 		{errors.Join(client.ErrOutcomeUnknown, &client.Error{Reason: "NO_LEADER", Message: "nobody leads", Retryable: true}), "OUTCOME_UNKNOWN", true},
 		{refused, "LOAD_REFUSED", false},

@@ -26,43 +26,60 @@ type saveOptions struct {
 	stores   []string
 	output   string
 	online   bool // the cluster goes on
+	all      bool // every cluster of the realm
 }
 
-func (p *program) clusterSaveCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "save NAME",
-		Short: "Write what a suspended cluster has into files",
-		Long: "Each service of the cluster, or of those that --service names, writes a file into the state\n" +
-			"directory of its server: CLUSTER.SERVICE.state, whole or not at all. The file that was there\n" +
-			"before becomes .backup. With --output one file comes here instead, from the leader, or from the\n" +
-			"service that is named. The cluster must be suspended. See perdure state for looking into files.",
-		Example: "  perdure cluster suspend main\n" +
-			"  perdure cluster save main\n" +
-			"  perdure cluster save main --output main.state\n" +
-			"  perdure cluster save main --store default --output default.state -o json",
-		Args: oneArg("NAME"),
-	}
-	cmd.ValidArgsFunction = p.completeCluster
-	var o saveOptions
-	cmd.Flags().StringArrayVar(&o.services, "service", nil, "only this service; repeatable (default every service)")
+// flags declares what both commands that save take; service says what --service is.
+func (o *saveOptions) flags(cmd *cobra.Command, service string) {
+	cmd.Flags().StringArrayVar(&o.services, "service", nil, service)
 	cmd.Flags().StringArrayVar(&o.stores, "store", nil, "only this store; repeatable (default every store)")
 	cmd.Flags().StringVar(&o.output, "output", "", "write the file here, on this machine")
+	cmd.Flags().BoolVar(&o.all, "all", false, "every cluster of the realm, one after the other")
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return usagef(cmd, "unknown argument %q; one NAME is enough", args[1])
+		}
+		return nil
+	}
+}
+
+// check refuses what cannot be meant.
+func (o *saveOptions) check(p *program, cmd *cobra.Command, args []string) error {
+	switch {
+	case o.all == (len(args) == 1):
+		return usagef(cmd, "give the NAME of a cluster, or --all%s", p.fromItsVariable(cmd, "all"))
+	case o.output == "" && cmd.Flags().Changed("output"):
+		return usagef(cmd, "--output is empty: give the name of a file, or leave it out")
+	case o.all && (o.output != "" || len(o.services)+len(o.stores) > 0):
+		return usagef(cmd, "--all is without --output, --service and --store: they are of one cluster")
+	case o.output != "" && len(o.services) > 1:
+		return usagef(cmd, "--output takes the file of one service, %d are named", len(o.services))
+	}
+	return nil
+}
+
+// runSave completes a command that saves. save is called for a cluster whose files
+// stay where they are.
+func (p *program) runSave(cmd *cobra.Command, o *saveOptions, save func(context.Context, *client.Client, string, *saveOptions) ([]savedFile, error)) {
+	cmd.ValidArgsFunction = p.completeCluster
 	conn := connectionFlags(cmd)
 	format := printFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := conn.check(cmd); err != nil {
+		if err := errors.Join(conn.check(cmd), o.check(p, cmd, args)); err != nil {
 			return err
 		}
-		if o.output != "" && len(o.services) > 1 {
-			return usagef(cmd, "--output takes the file of one service, %d are named", len(o.services))
+		view := savedView{Files: []savedFile{}}
+		if !o.all {
+			view.Cluster = args[0]
 		}
-		view := savedView{Cluster: args[0], Files: []savedFile{}}
-		err := conn.long(cmd.Context(), "cluster save", func(ctx context.Context, c *client.Client) error {
-			var err error
-			if o.output != "" {
-				view.Files, err = p.saveHere(ctx, c, args[0], &o)
-			} else {
-				view.Files, err = p.saveThere(ctx, c, args[0], &o)
+		err := conn.long(cmd.Context(), "cluster "+cmd.Name(), func(ctx context.Context, c *client.Client) (err error) {
+			switch {
+			case o.all:
+				view.Files, err = saveEach(ctx, c, func(name string) ([]savedFile, error) { return save(ctx, c, name, o) })
+			case o.output != "":
+				view.Files, err = p.saveHere(ctx, c, args[0], o)
+			default:
+				view.Files, err = save(ctx, c, args[0], o)
 			}
 			return err
 		})
@@ -71,16 +88,61 @@ func (p *program) clusterSaveCommand() *cobra.Command {
 		}
 		return errors.Join(err, p.printSaved(view, *format))
 	}
+}
+
+// saveEach saves every cluster of the realm. One that fails keeps no other from it.
+func saveEach(ctx context.Context, c *client.Client, save func(name string) ([]savedFile, error)) ([]savedFile, error) {
+	names, err := realmNames(ctx, c, clusterNames)
+	if err != nil {
+		return nil, err
+	}
+	files := []savedFile{}
+	var errs []error
+	for _, name := range names {
+		if ctx.Err() != nil {
+			break // the last one says so
+		}
+		saved, err := save(name)
+		for _, f := range saved {
+			f.Cluster = name
+			files = append(files, f)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cluster %s: %w", name, err))
+		}
+	}
+	return files, errors.Join(errs...)
+}
+
+func (p *program) clusterSaveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "save {NAME | --all}",
+		Short: "Write what a suspended cluster has into files",
+		Long: "Each service of the cluster, or of those that --service names, writes a file into the state\n" +
+			"directory of its server: CLUSTER.SERVICE.state, whole or not at all. The file that was there\n" +
+			"before becomes .backup. With --output one file comes here instead, from the leader, or from the\n" +
+			"service that is named. The cluster must be suspended; with --all every one. See perdure state for\n" +
+			"looking into files.",
+		Example: "  perdure cluster suspend main\n" +
+			"  perdure cluster save main\n" +
+			"  perdure cluster save --all\n" +
+			"  perdure cluster save main --output main.state\n" +
+			"  perdure cluster save main --store default --output default.state -o json",
+	}
+	var o saveOptions
+	o.flags(cmd, "only this service; repeatable (default every service)")
+	p.runSave(cmd, &o, p.saveThere)
 	return cmd
 }
 
 // savedView is what `cluster save -o json` prints.
 type savedView struct {
-	Cluster string      `json:"cluster"`
+	Cluster string      `json:"cluster"` // empty: every cluster
 	Files   []savedFile `json:"files"`
 }
 
 type savedFile struct {
+	Cluster   string `json:"cluster,omitempty"` // where the view has none
 	Server    string `json:"server"`
 	Service   string `json:"service"`
 	File      string `json:"file"`
@@ -232,11 +294,19 @@ func (p *program) printSaved(v savedView, output format) error {
 		return p.writeJSON(p.stdout, v)
 	}
 	var text bytes.Buffer
+	header := []string{"server", "service", "file", "size", "messages", "pending", "applied", "state hash"}
+	if v.Cluster == "" {
+		header = slices.Insert(header, 0, "cluster")
+	}
 	var rows [][]any
 	for _, f := range v.Files {
-		rows = append(rows, []any{cell(f.Server), cell(f.Service), f.File, bytesText(f.Bytes), grouped(f.Messages), grouped(f.Pending), grouped(f.Applied), f.StateHash[:min(16, len(f.StateHash))]})
+		row := []any{cell(f.Server), cell(f.Service), f.File, bytesText(f.Bytes), grouped(f.Messages), grouped(f.Pending), grouped(f.Applied), f.StateHash[:min(16, len(f.StateHash))]}
+		if v.Cluster == "" {
+			row = slices.Insert(row, 0, any(cell(f.Cluster)))
+		}
+		rows = append(rows, row)
 	}
-	printTable(&text, []string{"server", "service", "file", "size", "messages", "pending", "applied", "state hash"}, rows)
+	printTable(&text, header, rows)
 	_, err := p.stdout.Write(text.Bytes())
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
@@ -164,14 +165,33 @@ func (p *program) fromEnvironment(cmd *cobra.Command) error {
 			return
 		}
 		e := cmd.Flags().SetAnnotation(f.Name, fromVariable, nil)
-		if e == nil {
-			e = cmd.Flags().Set(f.Name, value)
+		values := []string{value}
+		if _, repeatable := f.Value.(pflag.SliceValue); repeatable && e == nil {
+			if values, e = csv.NewReader(strings.NewReader(value)).Read(); e != nil {
+				err = usagef(cmd, "environment: %s: %q: it must be a list with commas between; quote what has one itself: %v", twin(cmd, f.Name), value, e)
+				return
+			}
+		}
+		for _, v := range values {
+			if e == nil {
+				e = cmd.Flags().Set(f.Name, v)
+			}
 		}
 		if e != nil {
 			err = usagef(cmd, "environment: %s: %s", twin(cmd, f.Name), badValue(f, value, e))
 		}
 	})
 	return err
+}
+
+// fromItsVariable names the variable that a flag has its value from, for errors about
+// a flag that nobody has typed.
+func (p *program) fromItsVariable(cmd *cobra.Command, flag string) string {
+	f := cmd.Flags().Lookup(flag)
+	if _, there := f.Annotations[fromVariable]; !there {
+		return ""
+	}
+	return fmt.Sprintf("; %s=%s is in the environment", twin(cmd, flag), f.Value)
 }
 
 // badValue says what a flag's value has to look like; err is why it was refused.

@@ -9,7 +9,8 @@
 // reason code. With -o json the error is an object instead.
 //
 // Every flag can be given in the environment: --idle-timeout is
-// PERDURE_IDLE_TIMEOUT. A flag wins over its variable. Where the same flag means
+// PERDURE_IDLE_TIMEOUT. A flag wins over its variable. A flag that may be repeated
+// takes a list from its variable, with commas between. Where the same flag means
 // something else to another command, the variable has the command's name:
 // PERDURE_BENCH_CONNECT, PERDURE_DEMO_COUNT, PERDURE_DEV_DATA.
 //

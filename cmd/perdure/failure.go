@@ -147,6 +147,10 @@ func describe(err error) complaint {
 		c.Reason = own.reason
 	case errors.As(err, &state):
 		c.Reason = "STATE_" + string(state.Code)
+	case errors.Is(err, context.Canceled):
+		if c.Reason = reasonInterrupted; !errors.As(err, &answered) { // what was heard before says more
+			c.Message = "interrupted"
+		}
 	case errors.As(err, &answered):
 		c.Reason, c.Retryable, c.Leader, c.Problems = answered.Reason, answered.Retryable, answered.Leader, answered.Problems
 	case errors.As(err, &deletes):
@@ -157,8 +161,6 @@ func describe(err error) complaint {
 		c.Reason, c.Problems = reasonRealm, fromRealm(*problems)
 	case errors.Is(err, context.DeadlineExceeded):
 		c.Reason, c.Retryable = reasonTimeout, true
-	case errors.Is(err, context.Canceled):
-		c.Reason, c.Message = reasonInterrupted, "interrupted"
 	}
 	var part *partly
 	if errors.As(err, &part) {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,5 +115,36 @@ func TestEnvironmentTwins(t *testing.T) {
 	}
 	if usage := cmd.Flags().Lookup("idle-timeout").Usage; !strings.Contains(usage, "[PERDURE_IDLE_TIMEOUT]") {
 		t.Errorf("--idle-timeout: %q does not name its variable", usage)
+	}
+}
+
+// A variable of a flag that may be repeated has a list.
+func TestEnvironmentLists(t *testing.T) {
+	for value, want := range map[string][]string{
+		"main-1,main-2": {"main-1", "main-2"}, "main-1": {"main-1"}, `"a,b",c`: {"a,b", "c"}, "": {},
+	} {
+		p := &program{environ: []string{"PERDURE_SERVICE=" + value}}
+		cmd, _, err := p.root().Find([]string{"cluster", "save"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.fromEnvironment(cmd); err != nil {
+			t.Fatal(err)
+		}
+		got, err := cmd.Flags().GetStringArray("service")
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %q, %v; want %q", value, got, err, want)
+		}
+	}
+	for _, args := range [][]string{{"cluster", "suspend", "main"}, {"cluster", "save", "main"}, {"cluster", "backup", "main"}} {
+		var errs strings.Builder
+		code := run(t.Context(), args, strings.NewReader(""), io.Discard, &errs, []string{"PERDURE_ALL=true"})
+		if code != exitUsage || !strings.Contains(errs.String(), "PERDURE_ALL=true is in the environment") {
+			t.Errorf("%q: %d: %s", args, code, &errs)
+		}
+	}
+	var errs strings.Builder
+	if code := run(t.Context(), []string{"cluster", "save", "main"}, strings.NewReader(""), io.Discard, &errs, []string{`PERDURE_SERVICE="a`}); code != exitUsage || !strings.Contains(errs.String(), "environment: PERDURE_SERVICE: ") {
+		t.Errorf("%d: %s", code, &errs)
 	}
 }

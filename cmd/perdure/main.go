@@ -59,7 +59,8 @@ func (p *program) root() *cobra.Command {
 		Short: "Messages that go on existing: a replicated persistence service",
 		Long: "Perdure keeps messages in stores that are replicated among servers, until every durable\n" +
 			"that is interested in them has acknowledged them.\n\n" +
-			"Every flag can be given in the environment; the name is shown in brackets.\n" +
+			"Every flag can be given in the environment; the name is shown in brackets. A flag\n" +
+			"that may be repeated takes a list there, with commas between.\n" +
 			"Runs end with 0 (done), 1 (failed) or 2 (asked wrongly).",
 		Example: "  perdure demo                     # watch a cluster lose its leader, and nothing else\n" +
 			"  perdure dev                      # three servers on this machine, until Ctrl-C\n" +

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -119,7 +120,7 @@ func (r *restoration) run(ctx context.Context) error {
 	for i := range r.set.Clusters {
 		if c := &r.set.Clusters[i]; used[c.Name] {
 			if err := r.load(ctx, c, true); err != nil {
-				return fmt.Errorf("cluster %s, nothing is loaded: %w", c.Name, err)
+				return fmt.Errorf("cluster %s, nothing is loaded: %w", c.Name, r.overLive(err, c))
 			}
 		}
 	}
@@ -135,6 +136,16 @@ func (r *restoration) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// overLive says what to do where a cluster has been used: this command has nothing
+// put in the place of live data.
+func (r *restoration) overLive(err error, c *backupCluster) error {
+	if !errors.Is(err, client.ErrNotEmpty) && !errors.Is(err, client.ErrNotSuspended) {
+		return err
+	}
+	file := filepath.Join(r.dir.Name(), c.setFile.Name)
+	return failuref("NOT_EMPTY", "it has been used, and nothing is restored over live data: restore to servers that have none, or replace it with perdure cluster suspend %[1]s and perdure cluster load %[1]s %[2]s --replace", word(c.Name), word(file))
 }
 
 // define makes the definition the realm's, if it has none.

@@ -121,8 +121,19 @@ func TestRestore(t *testing.T) {
 		t.Fatalf("backup ends with %d: %s", code, out)
 	}
 	old.want(false, 3, 5)
-	if code, out := old.run("restore", dir); code != 1 || !strings.Contains(out, "nothing is loaded") {
-		t.Errorf("over live data: %d: %s", code, out)
+	live := func() {
+		t.Helper()
+		want := "perdure cluster suspend alpha and perdure cluster load alpha " + filepath.Join(dir, "alpha.state") + " --replace (NOT_EMPTY)"
+		if code, out := old.run("restore", dir); code != 1 || !strings.Contains(out, "nothing is loaded") || !strings.Contains(out, want) {
+			t.Errorf("over live data: %d: %s", code, out)
+		}
+	}
+	live()
+	for _, verb := range []string{"suspend", "resume"} {
+		if code, out := old.run("cluster", verb, "alpha"); code != 0 {
+			t.Fatal(out)
+		}
+		live()
 	}
 	old.want(false, 3, 5)
 

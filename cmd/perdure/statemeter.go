@@ -20,6 +20,8 @@ type stateMeter struct {
 	files   map[string]client.StateProgress
 	loading bool
 	began   time.Time // of what is done now
+	base    uint64    // bytes that were done then
+	last    uint64    // that were shown
 	shown   time.Time
 	open    bool // the line
 }
@@ -36,7 +38,7 @@ func (m *stateMeter) of(file string) func(client.StateProgress) {
 		defer m.mu.Unlock()
 		m.files[file] = now
 		if now.Loading && !m.loading {
-			m.loading, m.began, m.what = true, time.Now(), "loaded"
+			m.loading, m.began, m.base, m.what = true, time.Now(), m.sum().Bytes, "loaded"
 		}
 		interval := time.Second
 		if m.terminal {
@@ -49,11 +51,19 @@ func (m *stateMeter) of(file string) func(client.StateProgress) {
 	}
 }
 
-func (m *stateMeter) show() {
-	var sum client.StateProgress
+// sum adds up all files.
+func (m *stateMeter) sum() (sum client.StateProgress) {
 	for _, f := range m.files {
 		sum.Bytes, sum.Messages, sum.TotalMessages = sum.Bytes+f.Bytes, sum.Messages+f.Messages, sum.TotalMessages+f.TotalMessages
 	}
+	return sum
+}
+
+// rateAfter is how long something must have been done for its rate to mean anything.
+const rateAfter = time.Second / 2
+
+func (m *stateMeter) show() {
+	sum := m.sum()
 	text := fmt.Sprintf("%s %s", m.what, bytesText(sum.Bytes))
 	switch {
 	case sum.TotalMessages > 0:
@@ -61,8 +71,12 @@ func (m *stateMeter) show() {
 	case sum.Messages > 0:
 		text += ", " + countOf(sum.Messages, "message")
 	}
-	if took := time.Since(m.began).Seconds(); took > 0 {
-		text += fmt.Sprintf(", %s/s", bytesText(uint64(float64(sum.Bytes)/took)))
+	if sum.Bytes < m.last { // it began anew
+		m.began, m.base = time.Now(), sum.Bytes
+	}
+	m.last = sum.Bytes
+	if took := time.Since(m.began); took >= rateAfter {
+		text += fmt.Sprintf(", %s/s", bytesText(uint64(float64(sum.Bytes-m.base)/took.Seconds())))
 	}
 	if m.terminal {
 		fmt.Fprint(m.w, clearLine+text)

@@ -22,7 +22,12 @@ type stateSource struct {
 // opener returns what begins to read the file, as often as it is called.
 func (s *stateSource) opener(ctx context.Context, c *client.Client) (func() (io.ReadCloser, error), error) {
 	open := func() (io.ReadCloser, error) { return c.Admin().ReadState(ctx, s.server, s.file) }
-	if s.server == "" {
+	if s.server != "" {
+		// Who loads is not kept waiting for a file that nobody sends.
+		if err := probe(open); err != nil {
+			return nil, err
+		}
+	} else {
 		open = func() (io.ReadCloser, error) { return openRegular(ctx, s.file) }
 	}
 	if len(s.stores) == 0 {
@@ -43,6 +48,18 @@ func (s *stateSource) opener(ctx context.Context, c *client.Client) (func() (io.
 		}
 	}
 	return func() (io.ReadCloser, error) { return s.pick(open), nil }, nil
+}
+
+// probe reads the beginning of a file.
+func probe(open func() (io.ReadCloser, error)) error {
+	in, err := open()
+	if err != nil {
+		return err
+	}
+	if _, err = in.Read(make([]byte, 1)); errors.Is(err, io.EOF) {
+		err = nil // others say that it is empty
+	}
+	return errors.Join(err, in.Close())
 }
 
 // regular is a file that is read, perhaps for long.

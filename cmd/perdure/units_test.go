@@ -32,6 +32,7 @@ func TestDescribe(t *testing.T) {
 			"OUTCOME_UNKNOWN", "the outcome is unknown; gave up (5s): server h:1: connection refused"},
 		{context.DeadlineExceeded, "TIMEOUT", "context deadline exceeded"},
 		{context.Canceled, "INTERRUPTED", "interrupted"},
+		{fmt.Errorf("client: save cluster: %w: %w", context.Canceled, &client.Error{Reason: "NO_LEADER", Message: "nobody leads"}), "INTERRUPTED", "save cluster: context canceled: nobody leads"},
 	} {
 		if c := describe(tc.err); c.Reason != tc.reason || c.Message != tc.message {
 			t.Errorf("%v: %s %q, want %s %q", tc.err, c.Reason, c.Message, tc.reason, tc.message)
