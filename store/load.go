@@ -146,7 +146,9 @@ func (m *Machine) agrees(live []uint64) error {
 			return fmt.Errorf("durable %q wanted %d messages, %d were settled, %v", d.name, d.matched, d.acked, &d.pending)
 		}
 		i, _ := findStore(m.stores, d.store.id)
-		pairs[i] += d.pending.Len()
+		if pairs[i] += d.pending.Len(); pairs[i] < d.pending.Len() {
+			return fmt.Errorf("store %q: more messages are pending than can be, %v in durable %q", d.store.spec.name, &d.pending, d.name)
+		}
 	}
 	for i, s := range m.stores {
 		if pairs[i] != live[i] {

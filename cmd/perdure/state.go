@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -109,19 +110,27 @@ func (p *program) stateInspectCommand() *cobra.Command {
 	return cmd
 }
 
+// shown returns a text of a file that nobody has checked as a terminal may have it.
+func shown(text string) string {
+	if quoted := strconv.Quote(text); quoted[1:len(quoted)-1] != text {
+		return quoted
+	}
+	return text
+}
+
 func (p *program) printManifest(m *statefile.Manifest) {
-	fmt.Fprintf(p.stdout, "cluster %s, realm revision %d, entry %s of term %d, %s\n", m.Cluster, m.Revision, grouped(m.Applied), m.Term,
+	fmt.Fprintf(p.stdout, "cluster %s, realm revision %d, entry %s of term %d, %s\n", shown(m.Cluster), m.Revision, grouped(m.Applied), m.Term,
 		time.Unix(0, m.Time).UTC().Format(time.RFC3339))
-	fmt.Fprintf(p.stdout, "state hash %s\n%s, the last is %d\n\n", m.StateHash, countOf(int(m.Sessions), "publisher session"), m.LastSession)
+	fmt.Fprintf(p.stdout, "state hash %s\n%s, the last is %d\n\n", shown(m.StateHash), countOf(int(m.Sessions), "publisher session"), m.LastSession)
 	var stores, durables [][]any
 	for _, s := range m.Stores {
-		stores = append(stores, []any{s.Name, grouped(s.Batches), grouped(s.Messages), bytesText(s.Bytes), s.LastID})
+		stores = append(stores, []any{shown(s.Name), grouped(s.Batches), grouped(s.Messages), bytesText(s.Bytes), s.LastID})
 		for _, d := range s.Durables {
-			kind := d.Kind
+			kind := shown(d.Kind)
 			if d.Dynamic {
 				kind += ", dynamic"
 			}
-			durables = append(durables, []any{s.Name, d.Name, kind, grouped(d.Pending), grouped(d.Matched), grouped(d.Acked)})
+			durables = append(durables, []any{shown(s.Name), shown(d.Name), kind, grouped(d.Pending), grouped(d.Matched), grouped(d.Acked)})
 		}
 	}
 	printTable(p.stdout, []string{"store", "batches", "messages", "size", "last id"}, stores)

@@ -4,8 +4,9 @@
 // It knows bytes, not files: an io.Writer goes in, an io.Reader comes out. It
 // starts no goroutine, and its memory does not grow with the messages of a
 // state. What it reads is untrusted: no length is believed before it was
-// compared with a limit, and an [Error] says where in the file, in which section
-// and why something is wrong.
+// compared with a limit, pending sets may take only so much memory for the bytes of
+// the file, and an [Error] says where in the file, in which section and why
+// something is wrong.
 //
 // # A state
 //

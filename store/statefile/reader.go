@@ -29,7 +29,9 @@ var zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
 
 // Reader reads a state file. It checks each block before it hands it out, and
 // the whole file at its end: what came before is only then known to be what was
-// written, so whoever changes anything reads a file with [Verify] first.
+// written, so whoever changes anything reads a file with [Verify] first. No block
+// is handed out with which pending sets and counts would take more than 1 GiB, and
+// 64 times what was read, where the file is loaded.
 type Reader struct {
 	in       io.Reader
 	sum      hash.Hash
@@ -39,6 +41,7 @@ type Reader struct {
 	head     [blockHeader]byte
 	stored   []byte
 	content  []byte
+	held     holding
 	err      error // that ended reading
 }
 
@@ -180,6 +183,9 @@ func (r *Reader) next() (*Block, error) {
 	r.totals.Blocks++
 	r.totals.Records += uint64(b.Count)
 	r.totals.Content += uint64(content)
+	if err := r.held.block(b, r.totals.Size); err != nil {
+		return nil, r.wrong(Altered, at, "%v", err)
+	}
 	return b, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"github.com/perdure/perdure/durable"
-	"github.com/perdure/perdure/message"
 )
 
 // MaxIdle is for how long, in nanoseconds, a session in a saved state may not have
@@ -24,20 +23,32 @@ type soundness struct {
 	stores   []soundStore
 	durables []*soundDurable
 	idle     int64 // of the session before
+
+	size    *int64 // bytes of the file read so far
+	limit   limit
+	writer  runWriter // of pending sets
+	counts  runCursor // of the durable of the last count
+	readers []reading // of the durables of store
+	store   uint32    // of the last batch
 }
 
 type soundStore struct {
 	durables []*soundDurable
-	pending  uint64 // pairs of a durable and a message
-	live     uint64 // those that are in a batch
-	stamp    int64  // of the batch before
+	stamp    int64 // of the batch before
 }
 
 type soundDurable struct {
-	store   *soundStore
 	name    string
 	owed    uint64 // how many messages must be pending
-	pending durable.Pending
+	size    uint64 // how many are
+	live    uint64 // how many of them are in a batch
+	pending runs
+}
+
+// reading is how far the pending set of a durable was compared with batches.
+type reading struct {
+	runCursor
+	durable *soundDurable
 }
 
 // put checks a record.
@@ -50,16 +61,24 @@ func (s *soundness) put(r Record) error {
 			return err
 		}
 		st := &s.stores[r.Store]
-		d := &soundDurable{store: st, name: r.Name, owed: r.Matched - r.Acked}
+		d := &soundDurable{name: r.Name, owed: r.Matched - r.Acked}
 		st.durables, s.durables = append(st.durables, d), append(s.durables, d)
 	case *Pending:
 		d := s.durables[r.Durable]
+		s.writer.begin(&d.pending)
 		for _, run := range r.Runs {
-			d.store.pending += d.pending.AddRange(run.First, run.N)
+			s.writer.add(run)
+			d.size += run.N
 		}
+		return s.limit.allow("checked", s.writer.kept, *s.size)
 	case *Counts:
+		d := s.durables[r.Durable]
+		if s.counts.of != &d.pending {
+			s.writer.end()
+			s.counts = runCursor{of: &d.pending}
+		}
 		for _, e := range r.Ended {
-			if d := s.durables[r.Durable]; !d.pending.Contains(e.ID) {
+			if !s.counts.seek(uint64(e.ID)) || s.counts.first > uint64(e.ID) {
 				return fmt.Errorf("message %v has a count in durable %q, where it is not pending", e.ID, d.name)
 			}
 		}
@@ -108,14 +127,25 @@ func (s *soundness) batch(b *Batch) error {
 		return fmt.Errorf("batch %v of time %d, after one of %d, in a state of %d", b.First, b.Stamp, st.stamp, s.time)
 	}
 	st.stamp = b.Stamp
-	live := st.live
-	for _, d := range st.durables {
-		d.pending.Runs(b.First, b.last(), func(_ message.ID, n uint64) bool {
-			st.live += n
-			return true
-		})
+	if s.readers == nil || s.store != b.Store {
+		s.writer.end()
+		s.store, s.readers = b.Store, make([]reading, 0, len(st.durables))
+		for _, d := range st.durables {
+			if d.size > 0 {
+				s.readers = append(s.readers, reading{runCursor{of: &d.pending}, d})
+			}
+		}
 	}
-	if st.live == live {
+	wanted := false
+	first, last := uint64(b.First), uint64(b.last())
+	for i := range s.readers {
+		c := &s.readers[i]
+		for id := first; id <= last && c.seek(id) && c.first <= last; id = c.last + 1 {
+			c.durable.live += min(c.last, last) - max(c.first, id) + 1
+			wanted = true
+		}
+	}
+	if !wanted {
 		return fmt.Errorf("batch %v, of which nobody wants anything", b.First)
 	}
 	return nil
@@ -127,13 +157,11 @@ func (s *soundness) end(m *Manifest) error {
 		return fmt.Errorf("cluster time %d and last session %d cannot be", m.Time, m.LastSession)
 	}
 	for _, d := range s.durables {
-		if d.pending.Len() != d.owed {
-			return fmt.Errorf("%d messages are pending in durable %q, of what it wanted and did not acknowledge there are %d", d.pending.Len(), d.name, d.owed)
+		if d.size != d.owed {
+			return fmt.Errorf("%d messages are pending in durable %q, of what it wanted and did not acknowledge there are %d", d.size, d.name, d.owed)
 		}
-	}
-	for i := range s.stores {
-		if st := &s.stores[i]; st.live != st.pending {
-			return fmt.Errorf("%d messages are pending in store %q, %d of them are in a batch", st.pending, m.Stores[i].Name, st.live)
+		if d.size != d.live {
+			return fmt.Errorf("%d messages are pending in durable %q, %d of them are in a batch", d.size, d.name, d.live)
 		}
 	}
 	return nil

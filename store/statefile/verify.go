@@ -13,14 +13,16 @@ import (
 // is where it belongs, agrees with the others, and is what the manifest says. What
 // it passes is loaded where the definition has its stores and durables. visit, if it
 // is not nil, sees each record; nothing is trusted before Verify returned no error.
-// Of each durable Verify has the pending set in memory.
+// Of each durable Verify has the pending set in memory, about as it is in the file: a
+// file of which it would need more than 256 MiB, and eight times what was read, it
+// refuses.
 func Verify(in io.Reader, visit func(Record) error) (*Manifest, Totals, error) {
 	r, err := NewReader(in)
 	if err != nil {
 		return nil, Totals{}, err
 	}
 	m := r.Manifest()
-	t, s := NewTally(m.LastSession), soundness{time: m.Time, idle: MaxIdle}
+	t, s := NewTally(m.LastSession), soundness{time: m.Time, idle: MaxIdle, size: &r.totals.Size, limit: keptLimit}
 	err = r.Each(func(x Record) error {
 		for _, check := range []func(Record) error{t.Put, s.put} {
 			if err := check(x); err != nil {
@@ -98,6 +100,6 @@ func (b *Batch) check() error {
 // line describes s in a line.
 func (s *Summary) line() string {
 	batches, messages, bytes, pending := s.Totals()
-	return fmt.Sprintf("%d stores, %d batches, %d messages, %d bytes, %d pending, %d sessions, state hash %.16s",
+	return fmt.Sprintf("%d stores, %d batches, %d messages, %d bytes, %d pending, %d sessions, state hash %.16q",
 		len(s.Stores), batches, messages, bytes, pending, s.Sessions, s.StateHash)
 }
