@@ -67,7 +67,11 @@ func (s *Server) unready() []string {
 			}
 		}
 		if suspended {
-			problems = append(problems, suspendedText(c.Name))
+			why := suspendedText(c.Name)
+			if failed := s.startLoads.why(c.ID); failed != "" {
+				why = "cluster " + c.Name + " is suspended: " + failed
+			}
+			problems = append(problems, why)
 		}
 	}
 	return problems

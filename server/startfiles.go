@@ -6,15 +6,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/realm/catalog"
 	"github.com/perdure/perdure/store/statefile"
 )
 
@@ -25,38 +26,48 @@ type savedState struct {
 	manifest *statefile.Manifest
 }
 
-// stateAge is what another server says about its newest state of a cluster.
+// stateAge is what another server says about its newest state of a cluster that can
+// be loaded, and what is wrong with newer ones.
 type stateAge struct {
-	Found   bool   `json:"found"`
-	Time    int64  `json:"time"`    // of the cluster, when it was saved
-	Applied uint64 `json:"applied"` // entries
+	Found   bool     `json:"found"`
+	Time    int64    `json:"time"`    // of the cluster, when it was saved
+	Applied uint64   `json:"applied"` // entries
+	Hash    string   `json:"hash"`    // of the state
+	Busy    bool     `json:"busy"`    // it is reading them: nothing else is said
+	Bad     []string `json:"bad"`
 }
 
 func (f *savedState) age() stateAge {
 	if f == nil {
 		return stateAge{}
 	}
-	return stateAge{Found: true, Time: f.manifest.Time, Applied: f.manifest.Applied}
+	return stateAge{Found: true, Time: f.manifest.Time, Applied: f.manifest.Applied, Hash: f.manifest.StateHash}
 }
 
-// newer reports whether a is of a later state than b.
-func (a stateAge) newer(b stateAge) bool {
-	if a.Found != b.Found {
-		return a.Found
+// compare is above 0 where a is of a later state than b, 0 where they are of the same:
+// the servers of a cluster save one state, but not at the same moment.
+func (a stateAge) compare(b stateAge) int {
+	switch {
+	case a.Found != b.Found && a.Found:
+		return 1
+	case a.Found != b.Found:
+		return -1
+	case a.Hash == b.Hash:
+		return 0
 	}
-	return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Applied, b.Applied)) > 0
+	return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.Applied, b.Applied))
 }
 
-// savedStates returns the state files of a cluster. One that cannot be read is an
-// error only if it is what the service is saved into: nobody knows of which cluster
-// another one is.
-func (s *Server) savedStates(cluster, service string) (list []*savedState, err error) {
+// savedStates returns the state files of a cluster, and what is wrong with those
+// that its services here are saved into; of another one that cannot be read nobody
+// knows of which cluster it is.
+func (s *Server) savedStates(cluster string) (list []*savedState, bad []string) {
 	entries, err := os.ReadDir(s.stateDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, s.fileFault("read the state directory", err)
+		return nil, []string{s.fileFault("read the state directory", err).text}
 	}
 	for _, e := range entries {
 		if !e.Type().IsRegular() || !strings.HasSuffix(e.Name(), stateSuffix) || checkStateName(e.Name()) != nil {
@@ -66,13 +77,23 @@ func (s *Server) savedStates(cluster, service string) (list []*savedState, err e
 		switch {
 		case err == nil && f.manifest.Cluster == cluster:
 			list = append(list, f)
-		case err != nil && e.Name() == stateFileName(cluster, service):
-			return nil, fmt.Errorf("file %s: %w", e.Name(), err)
 		case err != nil:
 			s.logger.Warn("state file not looked at", "file", e.Name(), "err", err)
+			if s.savesInto(cluster, e.Name()) {
+				bad = append(bad, s.badState(e.Name(), err))
+			}
 		}
 	}
-	return list, nil
+	return list, bad
+}
+
+// savesInto reports whether a service of a cluster on this server is saved into a
+// file of that name.
+func (s *Server) savesInto(cluster, name string) bool {
+	c := s.realm.view().Cluster(cluster)
+	return c != nil && slices.ContainsFunc(c.Services, func(svc catalog.ServiceView) bool {
+		return svc.ServerName == s.config.Name && name == stateFileName(cluster, svc.Name)
+	})
 }
 
 // openSaved reads what a state file says it is. That it is true is found out when
@@ -100,32 +121,32 @@ func (s *Server) openSaved(name string) (*savedState, error) {
 }
 
 // newestState returns the newest state file of a cluster that this server has, nil
-// if there is none.
-func (s *Server) newestState(cluster, service string) (*savedState, error) {
-	list, err := s.savedStates(cluster, service)
-	var newest *savedState
+// if there is none. Nobody has read it to its end.
+func (s *Server) newestState(cluster string) (newest *savedState) {
+	list, _ := s.savedStates(cluster)
 	for _, f := range list {
-		if newest == nil || f.age().newer(newest.age()) {
+		if len(f.missing()) == 0 && (newest == nil || f.age().compare(newest.age()) > 0) {
 			newest = f
 		}
 	}
-	return newest, err
+	return newest
 }
 
 // loadedState is told to servers that may have the state that was loaded.
 type loadedState struct {
 	Cluster string `json:"cluster"`
 	Hash    string `json:"hash"`
+	Time    int64  `json:"time"`    // of the cluster, when it was saved
+	Applied uint64 `json:"applied"` // entries
 }
 
-// stateLoaded renames the files of a state that was loaded.
+// stateLoaded renames the files of a state that was loaded, and of older ones: nobody
+// is to load those later, over what became of this one.
 func (s *Server) stateLoaded(m loadedState) {
-	list, err := s.savedStates(m.Cluster, "")
-	if err != nil {
-		s.logger.Warn("loaded state files not renamed", "cluster", m.Cluster, "err", err)
-	}
+	loaded := stateAge{Found: true, Time: m.Time, Applied: m.Applied, Hash: m.Hash}
+	list, _ := s.savedStates(m.Cluster)
 	for _, f := range list {
-		if f.manifest.StateHash != m.Hash {
+		if f.age().compare(loaded) > 0 {
 			continue
 		}
 		if _, err := s.markLoaded(f.name); err != nil {
@@ -141,14 +162,16 @@ func (s *Server) onSaved(body []byte) ([]byte, error) {
 	if err := json.Unmarshal(body, &cluster); err != nil {
 		return nil, err
 	}
-	var newest *savedState
+	var age stateAge
 	if s.startLoads != nil {
-		var err error
-		if newest, err = s.newestState(cluster, ""); err != nil {
-			return nil, err
+		if found := s.startLoads.ask(cluster); found != nil {
+			age = found.file.age()
+			age.Bad = found.bad
+		} else {
+			age.Busy = true
 		}
 	}
-	return json.Marshal(newest.age())
+	return json.Marshal(age)
 }
 
 // onLoaded hears of a state that was loaded because of --load.
@@ -171,38 +194,49 @@ const (
 )
 
 // better returns the replica whose server has a newer state than own, 0 if there is
-// none. Servers that do not answer in time are done without.
-func (l *startLoads) better(ctx context.Context, t *target, own *savedState) (replica uint64) {
-	ctx, cancel := context.WithTimeout(ctx, savedPatience)
-	defer cancel()
+// none, and what is wrong with states of other servers. Servers that do not answer in
+// time are done without.
+func (l *startLoads) better(ctx context.Context, t *target, own *savedState) (replica uint64, bad []string) {
 	best := own.age()
-	body, _ := json.Marshal(t.cluster.Name) // a string is JSON
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	patience := time.AfterFunc(savedPatience, cancel)
+	defer patience.Stop()
 	for _, svc := range t.cluster.Services {
 		if svc.ServerName == l.server.config.Name {
 			continue
 		}
-		var age stateAge
-		for {
-			answer, err := l.server.transport.Call(ctx, svc.ServerID, callSaved, body)
-			if err == nil {
-				err = json.Unmarshal(answer, &age)
-			}
-			if err == nil {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				l.server.logger.Warn("a server does not say whether it has a saved state", "cluster", t.cluster.Name, "of", svc.ServerName, "err", err)
-			case <-time.After(savedAgain):
-				continue
-			}
-			break
-		}
-		if age.newer(best) {
+		age := l.askOther(ctx, t, svc, patience)
+		bad = append(bad, age.Bad...)
+		if age.Found && age.compare(best) > 0 {
 			best, replica = age, svc.ReplicaID
 		}
 	}
-	return replica
+	return replica, bad
+}
+
+// askOther asks a server which state it has, until it has read what it finds.
+func (l *startLoads) askOther(ctx context.Context, t *target, svc catalog.ServiceView, patience *time.Timer) stateAge {
+	body, _ := json.Marshal(t.cluster.Name) // a string is JSON
+	for {
+		var age stateAge
+		answer, err := l.server.transport.Call(ctx, svc.ServerID, callSaved, body)
+		if err == nil {
+			err = json.Unmarshal(answer, &age)
+		}
+		if err == nil && !age.Busy {
+			return age
+		}
+		if err == nil {
+			patience.Reset(savedPatience)
+		}
+		select {
+		case <-ctx.Done():
+			l.server.logger.Warn("a server does not say whether it has a saved state", "cluster", t.cluster.Name, "of", svc.ServerName, "err", err)
+			return stateAge{}
+		case <-time.After(savedAgain):
+		}
+	}
 }
 
 // pass gives leadership to who has a newer state. It reports whether it is to be

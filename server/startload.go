@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
@@ -27,7 +28,8 @@ import (
 // servers were started with --load, and goes on under the next leader if this one
 // ends meanwhile.
 type startLoads struct {
-	server *Server
+	server  *Server
+	choices *choices
 
 	mu       sync.Mutex
 	clusters map[uint64]*startLoad
@@ -38,6 +40,7 @@ type startLoad struct {
 	decided bool
 	busy    bool // somebody decides
 	passed  int  // how often leadership was offered to who has a newer file
+	failed  error
 }
 
 // maxPasses is how often leadership is offered to a server that does not take it.
@@ -47,7 +50,7 @@ func newStartLoads(s *Server) *startLoads {
 	if !s.config.Load {
 		return nil
 	}
-	return &startLoads{server: s, clusters: map[uint64]*startLoad{}}
+	return &startLoads{server: s, choices: newChoices(), clusters: map[uint64]*startLoad{}}
 }
 
 // of returns what is known of a cluster. The lock is held.
@@ -109,12 +112,14 @@ func (l *startLoads) decide(ctx context.Context, t *target) bool {
 	err := l.load(ctx, t)
 	switch {
 	case err == nil:
+		l.fail(t.cluster.ID, nil)
 		return true
 	case ctx.Err() != nil, errors.Is(err, errLookAgain), passing(err):
 		log.Debug("a saved state is looked for again", "err", err)
 		return false
 	}
 	// Nothing must be published where the state is to go.
+	l.fail(t.cluster.ID, err)
 	if _, e := t.propose(ctx, store.AppendSuspend(nil, int64(t.cluster.Tuning.SuspendGrace))); e != nil {
 		log.Error("saved state not loaded; the cluster takes no clients", "err", errors.Join(err, e))
 		return false
@@ -153,21 +158,29 @@ func (l *startLoads) load(ctx context.Context, t *target) error {
 	if revision == 0 {
 		return errLookAgain // its stores are not there
 	}
-	own, err := l.server.newestState(t.cluster.Name, t.hosted.name)
-	switch {
-	case !untouched:
-		return l.leave(ctx, t, own, last, suspended)
-	case err != nil:
-		return err
+	if !untouched {
+		return l.leave(ctx, t, l.server.newestState(t.cluster.Name), last, suspended)
 	}
-	if better := l.better(ctx, t, own); better != 0 && l.pass(ctx, t, better) {
+	found := l.choose(t.cluster.Name)
+	own := found.file
+	better, bad := l.better(ctx, t, own)
+	if better != 0 && l.pass(ctx, t, better) {
 		return errLookAgain
+	}
+	if bad = append(found.bad, bad...); own == nil && len(bad) > 0 {
+		return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "no server has one that can be loaded: %s", strings.Join(bad, "; "))
+	}
+	if own == nil && better != 0 {
+		return errLookAgain // what that server has is not given up
 	}
 	if own == nil {
 		log.Info("the cluster begins empty: there is no saved state of it", "dir", l.server.stateDir())
 		return nil
 	}
 	log.Info("saved state is loaded", "file", own.name, "hash", own.manifest.StateHash)
+	for _, why := range bad {
+		log.Warn("a saved state could not be loaded; an older one, or another server's, is", "why", why)
+	}
 	if err := l.replicate(ctx, t, own); err != nil {
 		return fmt.Errorf("file %s: %w", own.name, err)
 	}
@@ -277,7 +290,7 @@ func (l *startLoads) finish(ctx context.Context, t *target, own *savedState, res
 		}
 		l.server.logger.Info("cluster resumed with its saved state", "cluster", t.cluster.Name, "hash", own.manifest.StateHash)
 	}
-	m := loadedState{Cluster: t.cluster.Name, Hash: own.manifest.StateHash}
+	m := loadedState{Cluster: t.cluster.Name, Hash: own.manifest.StateHash, Time: own.manifest.Time, Applied: own.manifest.Applied}
 	l.server.stateLoaded(m)
 	for _, svc := range t.cluster.Services {
 		if svc.ServerName != l.server.config.Name {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
+	"github.com/perdure/perdure/store/statefile"
 )
 
 // savedThree is three servers with a cluster that is saved in the state directory
@@ -248,6 +249,12 @@ func TestStartLoadDamaged(t *testing.T) {
 		return logs(nodes, "saved state not loaded; the cluster is suspended: load another with perdure cluster load, or let it begin empty with perdure cluster resume") > 0
 	})
 	n := leader(t, nodes)
+	why := "its saved state was not loaded: no server has one that can be loaded: file main.main-"
+	n.until("it says that it is not ready, and why", func() bool { return strings.Contains(strings.Join(n.unready(), "\n"), why) })
+	status, err := n.admin.Status(n.ctx(), &perdurepb.StatusRequest{})
+	if err != nil || !strings.Contains(fmt.Sprint(status.Clusters[0].Warnings), why) {
+		t.Errorf("status %v, %v", status, err)
+	}
 	var p *publishing
 	n.until("it takes publishers", func() (ok bool) {
 		var err error
@@ -272,4 +279,64 @@ func TestStartLoadOfNothing(t *testing.T) {
 		return strings.Contains(n.log.String(), "the cluster begins empty: there is no saved state of it")
 	})
 	served(t, []*node{n}).mustPublisher("flights").stored(1, 1, bodies("a"))
+}
+
+// TestStartLoadWhatIsGood: a file that was cut off is passed over for one that is not,
+// wherever that is, and so is one of only some stores.
+func TestStartLoadWhatIsGood(t *testing.T) {
+	t.Parallel()
+	nodes, hash := savedThree(t)
+	for _, n := range nodes[:2] {
+		name := filepath.Join(n.stateDir(), n.states()[0])
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(name, info.Size()-40); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes = afresh(t, nodes, true)
+	nodes[0].apply(threeRealm)
+	wantFlights(t, nodes)
+	if logs(nodes, "cluster resumed with its saved state") != 1 || logs(nodes, hash) == 0 {
+		t.Error("the state that is good was not loaded")
+	}
+	for i, n := range nodes {
+		n.wantStates(fmt.Sprintf("main.main-%d.state.loaded", i+1))
+	}
+}
+
+// TestStartLoadForgetsOlder: with a state those that are older are done with, on all
+// servers.
+func TestStartLoadForgetsOlder(t *testing.T) {
+	t.Parallel()
+	nodes, _ := savedThree(t)
+	first := leader(t, nodes)
+	first.resume()
+	first.mustPublisher("flights").stored(1, 1, bodies("d"))
+	first.suspend()
+	_, _, manifest := first.save(&perdurepb.SaveClusterRequest{})
+	for i, n := range nodes[1:] { // the first was down
+		n.save(&perdurepb.SaveClusterRequest{Service: fmt.Sprintf("main-%d", i+2), ToServer: true, Applied: manifest.Applied})
+	}
+	nodes = afresh(t, nodes, true)
+	nodes[0].apply(threeRealm)
+	served(t, nodes).mustSubscriber(&perdurepb.SubscribeOpen{Endpoint: "flights"}).receive(3)
+	nodes[0].wantStates("main.main-1.state.loaded")
+}
+
+// TestMissingStores finds that a file was saved without a store.
+func TestMissingStores(t *testing.T) {
+	t.Parallel()
+	f := &savedState{name: "x", manifest: &statefile.Manifest{Cluster: "main", Definition: testRealm}}
+	if got := f.missing(); !slices.Contains(got, "flights") {
+		t.Errorf("missing %q", got)
+	}
+	for _, name := range f.missing() {
+		f.manifest.Stores = append(f.manifest.Stores, statefile.StoreSummary{Name: name})
+	}
+	if got := f.missing(); len(got) != 0 {
+		t.Errorf("missing %q of a whole file", got)
+	}
 }

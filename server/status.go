@@ -56,6 +56,9 @@ func (s *Server) clusterStatus(ctx context.Context, v *catalog.View, c *catalog.
 		servers[svc.ServerName] = svc.Name
 		out.Services = append(out.Services, s.serviceStatus(ctx, v, c, svc, out))
 	}
+	if why := s.startLoads.why(c.ID); why != "" && out.Suspended {
+		out.Warnings = append(out.Warnings, why)
+	}
 	return out
 }
 

@@ -157,7 +157,7 @@ func (d *durableState) decode(b []byte) (store uint64, err error) {
 }
 
 func (x *session) appendTo(dst []byte) []byte {
-	dst = putInts(dst, x.store, x.last, uint64(x.attempt), flags(x.closed), uint64(x.active), x.used, uint64(len(x.outcomes)))
+	dst = putInts(dst, x.store, x.last, uint64(x.attempt), flags(x.closed, x.late), uint64(x.active), x.used, uint64(len(x.outcomes)))
 	for n := len(x.outcomes); n > 0; n-- {
 		o := &x.outcomes[(x.last-uint64(n))%maxOutcomes]
 		dst = putInts(dst, uint64(o.first), uint64(o.count), flags(o.interested), o.sum)
@@ -169,7 +169,8 @@ func (x *session) decode(b []byte) error {
 	d := decoder{b: b}
 	x.store, x.last = d.uint64(), d.uint64()
 	x.attempt = d.uint32()
-	x.closed = d.int(1) == 1
+	bits := d.int(3)
+	x.closed, x.late = bits&1 != 0, bits&2 != 0
 	x.active, x.used = d.time(), d.uint64()
 	n := d.int(maxOutcomes)
 	if n != min(x.last, maxOutcomes) {

@@ -20,7 +20,7 @@ type Bodies func(entry uint64) ([]byte, error)
 // but no messages.
 func (m *Machine) Summary(stores ...string) (statefile.Summary, error) {
 	t := statefile.NewTally(m.session)
-	err := m.walk(stores, m.breathing(0, func(r statefile.Record, _ *batch) error { return t.Put(r) }))
+	err := m.walk(stores, m.breathing(0, func(r statefile.Record, _ *batch) error { return t.Put(settled(r)) }))
 	return t.Summary(), err
 }
 
@@ -64,13 +64,25 @@ func (m *Machine) Save(out io.Writer, about statefile.Manifest, bodies Bodies, s
 			}
 			b.Bytes = data[from:to]
 		}
-		return w.Put(r)
+		return w.Put(settled(r))
 	}))
 	if err != nil {
 		return nil, totals, err
 	}
 	totals, err = w.Close()
 	return &about, totals, err
+}
+
+// settled is a record as a saved state has it. The attempts of a session are those of
+// streams into this cluster: a publisher that finds its session where the state was
+// loaded begins a new stream, and nothing of an older one comes there. Publishers go
+// on with attempts while the cluster is suspended, and the files of all its services
+// are to agree.
+func settled(r statefile.Record) statefile.Record {
+	if x, ok := r.(*statefile.Session); ok {
+		x.Attempt, x.Closed = 1, false
+	}
+	return r
 }
 
 // walk yields the records of the state of these stores in the order of a saved

@@ -42,6 +42,7 @@ type session struct {
 	attempt uint32 // current
 	closed  bool   // a batch of the current attempt was rejected
 
+	late   bool   // used since the cluster was suspended
 	active int64  // R of the last use
 	used   uint64 // rank of the last use, no two alike
 
@@ -114,14 +115,34 @@ func (l *sessions) remove(x *session) {
 	l.track.Drop(&x.mark, x.id)
 }
 
-// useSession notes that x is used now, and about to change.
+// useSession notes that x is used now, and about to change. While the cluster is
+// suspended that counts when it is resumed: until then the state stays as it is
+// saved, whoever tries to publish. A session that is new has no rank yet.
 func (m *Machine) useSession(x *session) {
 	m.sessions.track.Touch(&x.mark, x.id)
+	if m.suspended && x.used != 0 {
+		x.late = true
+		return
+	}
 	m.used++
 	x.used, x.active = m.used, m.running
 	if m.sessions.last != x {
 		m.sessions.unchain(x)
 		m.sessions.push(x)
+	}
+}
+
+// useLate notes the uses of the time in which the cluster was suspended.
+func (m *Machine) useLate() {
+	var late []*session
+	for x := m.sessions.first; x != nil; x = x.next {
+		if x.late {
+			late = append(late, x)
+		}
+	}
+	for _, x := range late {
+		x.late = false
+		m.useSession(x)
 	}
 }
 

@@ -29,6 +29,7 @@ func (m *Machine) resume() Result {
 		return Result{Code: Loading, Detail: fmt.Sprintf("load %016x is not complete: go on with it, or abort it", g.load)}
 	}
 	m.suspended = false
+	m.useLate()
 	return Result{}
 }
 

@@ -151,3 +151,45 @@ func TestSuspendedIsState(t *testing.T) {
 		t.Errorf("grace %d", r.m.Grace())
 	}
 }
+
+// TestSuspendedIsSavedAlike: whatever publishers do while a cluster is suspended, its
+// state hash stays; what they did counts when it is resumed.
+func TestSuspendedIsSavedAlike(t *testing.T) {
+	r, session, _ := suspendedRig(t)
+	hash := func() string {
+		s, err := r.m.Summary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.StateHash
+	}
+	before := hash()
+	for _, tc := range []struct {
+		what    string
+		code    Code
+		command []byte
+	}{
+		{"a batch that is refused", Suspended, AppendPublish(nil, 1, session, 1, 2, plainBatch(t, 2, 1))},
+		{"a batch that the edge has refused", Corrupt, AppendPublish(nil, 1, session, 2, 2, nil)},
+		{"a batch of the next attempt", Suspended, AppendPublish(nil, 1, session, 3, 2, plainBatch(t, 2, 1))},
+		{"a batch that was stored", OK, AppendPublish(nil, 1, session, 1, 1, plainBatch(t, 1, 2))},
+		{"a tick", OK, AppendTick(nil, []uint64{session})},
+	} {
+		if r.want(tc.code, tc.command); hash() != before {
+			t.Errorf("%s makes a difference", tc.what)
+		}
+	}
+	pages := disk{}
+	pages.save(t, r.m)
+	m := pages.load(t, r.index)
+	if !m.sessions.byID[session].late || m.Hash() != r.m.Hash() {
+		t.Error("that the session was used is not in its page")
+	}
+	r.now += sessionIdle // of which nothing counts
+	r.entry()
+	r.want(OK, AppendResume(nil))
+	if x := r.m.sessions.byID[session]; x.late || x.active != r.m.running {
+		t.Errorf("resumed, the session is %+v, R %d", x, r.m.running)
+	}
+	r.want(Aborted, AppendPublish(nil, 1, session, 3, 2, plainBatch(t, 2, 1))) // what was refused stays so
+}

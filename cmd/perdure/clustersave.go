@@ -207,10 +207,31 @@ func (p *program) saveHere(ctx context.Context, c *client.Client, cluster string
 	return []savedFile{file}, err
 }
 
-// saveThere has services write their files where they are: first the leader, which
-// knows when everything that was delivered is settled, then the others, at the same
-// entry.
-func (p *program) saveThere(ctx context.Context, c *client.Client, cluster string, o *saveOptions) ([]savedFile, error) {
+// agreeTries is how often services are saved until their files agree.
+const agreeTries = 5
+
+// saveThere has services write their files where they are, until all of them hold the
+// same. While the cluster is suspended little changes what it has: a publisher that
+// comes, and a subscriber that goes. Files that differ because of that are written
+// again.
+func (p *program) saveThere(ctx context.Context, c *client.Client, cluster string, o *saveOptions) (files []savedFile, err error) {
+	for range agreeTries {
+		if files, err = p.saveEach(ctx, c, cluster, o); err != nil || agreed(files) {
+			return files, err
+		}
+	}
+	return files, failuref("UNAVAILABLE", "the files of cluster %s are not of one state, %d times: publishers come or subscribers go all the time; stop them, and save again", cluster, agreeTries)
+}
+
+// agreed reports whether files hold the same.
+func agreed(files []savedFile) bool {
+	return !slices.ContainsFunc(files, func(f savedFile) bool { return f.StateHash != files[0].StateHash })
+}
+
+// saveEach has services write their files: first the leader, which knows when
+// everything that was delivered is settled, then the others, at its entry or a later
+// one.
+func (p *program) saveEach(ctx context.Context, c *client.Client, cluster string, o *saveOptions) ([]savedFile, error) {
 	names, leader, applied, err := chosenServices(ctx, c, cluster, o.services)
 	if err != nil {
 		return nil, err

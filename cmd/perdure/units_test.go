@@ -211,3 +211,11 @@ func TestStatusCells(t *testing.T) {
 		t.Error("a failed write is not noticed")
 	}
 }
+
+// TestAgreed: files of one cluster agree where their state hashes do.
+func TestAgreed(t *testing.T) {
+	a, b := savedFile{StateHash: "a", Applied: 7}, savedFile{StateHash: "b"}
+	if !agreed(nil) || !agreed([]savedFile{a, {StateHash: "a", Applied: 9}}) || agreed([]savedFile{a, a, b}) {
+		t.Error("files agree that differ, or the other way round")
+	}
+}

@@ -76,7 +76,7 @@
 //	          attachment (number, process, nonce), marks (package durable)
 //	pending   durable, runs; of each: gap since the one before, length
 //	counts    durable, messages; of each: gap since the one before, deliveries
-//	session   id, store, last sequence, attempt, closed, idle nanoseconds;
+//	session   id, store, last sequence, attempt (1), closed (0), idle nanoseconds;
 //	          of the last min(sequence, 64) outcomes: first id, count,
 //	          interested, sum
 //	batch     store, first id, count, stamp, length, and the batch as published
