@@ -114,8 +114,9 @@ func (d Delivery) Ack() error {
 
 // AckSync acknowledges the message and waits until that is stored. ErrNotOwner
 // means that the message was given to somebody else meanwhile; if it comes back
-// it is delivered again. If ctx ends first the error is ErrOutcomeUnknown joined
-// with that of ctx.
+// it is delivered again. ErrEpochChanged means that a saved state was loaded since,
+// or the cluster was formed anew. If ctx ends first the error is ErrOutcomeUnknown
+// joined with that of ctx.
 func (d Delivery) AckSync(ctx context.Context) error {
 	if d.c == nil {
 		return errNoDelivery
