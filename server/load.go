@@ -43,7 +43,7 @@ func (s *Server) LoadCluster(stream grpc.BidiStreamingServer[perdurepb.LoadClust
 	}
 	l := &loading{s: s, t: t, open: open}
 	var loaded *perdurepb.StateLoaded
-	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.LoadClusterResponse{Progress: l.progress()}) },
+	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.LoadClusterResponse{Progress: l.progress()}) }, func() error { return nil },
 		func(ctx context.Context, send func(func() error) error) (err error) {
 			l.in = s.receiveState(ctx, &l.bytes, stream.Recv)
 			l.verified = func(v *perdurepb.LoadVerified) error {

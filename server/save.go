@@ -24,10 +24,20 @@ func (s *Server) SaveCluster(m *perdurepb.SaveClusterRequest, stream grpc.Server
 	}
 	v := &saving{s: s, t: t, m: m}
 	var saved *perdurepb.StateSaved
-	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.SaveClusterResponse{Progress: v.progress()}) },
+	room, pace := watchRoom(func() (uint64, bool) {
+		if t.cluster.Durability == realm.Memory {
+			return 0, false
+		}
+		return freeBytes(s.config.Data)
+	}), &readPace{}
+	err = s.stateCall(stream.Context(), func() error { return stream.Send(&perdurepb.SaveClusterResponse{Progress: v.progress()}) }, room.check,
 		func(ctx context.Context, send func(func() error) error) (err error) {
 			v.send = func(chunk []byte) error {
-				return send(func() error { return stream.Send(&perdurepb.SaveClusterResponse{Chunk: chunk}) })
+				began := time.Now()
+				if err := send(func() error { return stream.Send(&perdurepb.SaveClusterResponse{Chunk: chunk}) }); err != nil {
+					return err
+				}
+				return pace.sent(len(chunk), time.Since(began))
 			}
 			saved, err = v.run(ctx)
 			return err

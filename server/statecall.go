@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,15 +23,16 @@ const readPatience = time.Minute
 
 // stateCall runs work, which may take long, on behalf of a client. Frames go out
 // through send, and progress every second. A client that does not read them is left:
-// what it blocks ends when the call does.
-func (s *Server) stateCall(ctx context.Context, progress func() error, work func(ctx context.Context, send func(func() error) error) error) error {
+// what it blocks ends when the call does. So it is where watch, asked every second,
+// has an error.
+func (s *Server) stateCall(ctx context.Context, progress, watch func() error, work func(ctx context.Context, send func(func() error) error) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	release, err := s.streams.add(cancel)
 	if err != nil {
 		cancel(nil)
 		return err
 	}
-	var out stateSends
+	out := &stateSends{turn: make(chan struct{}, 1)}
 	worked := make(chan error, 1)
 	s.spawn(func() {
 		defer release()
@@ -45,7 +45,7 @@ func (s *Server) stateCall(ctx context.Context, progress func() error, work func
 		defer close(told)
 		out.tell(ctx, progress, cancel)
 	})
-	ticker := time.NewTicker(s.readPatience / 4)
+	ticker := time.NewTicker(min(tellEvery, s.readPatience/4))
 	defer ticker.Stop()
 	for worked != nil || told != nil {
 		select {
@@ -58,8 +58,11 @@ func (s *Server) stateCall(ctx context.Context, progress func() error, work func
 		case <-told:
 			told = nil // ctx has ended, and work soon does
 		case <-ticker.C:
+			err := watch()
 			if out.stuck() >= s.readPatience {
-				err := faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "the client has read nothing for %v", s.readPatience)
+				err = faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "the client has read nothing for %v", s.readPatience)
+			}
+			if err != nil {
 				cancel(err)
 				return err
 			}
@@ -70,23 +73,23 @@ func (s *Server) stateCall(ctx context.Context, progress func() error, work func
 
 // stateSends sends frames, one goroutine at a time.
 type stateSends struct {
-	mu    sync.Mutex
-	began atomic.Int64 // when the present one was begun, in nanoseconds since 1970; 0: there is none
+	turn  chan struct{}             // has who sends
+	began atomic.Pointer[time.Time] // when the present one was begun, by the monotonic clock; nil: there is none
 }
 
 func (o *stateSends) send(f func() error) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.began.Store(time.Now().UnixNano())
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+	o.began.Store(new(time.Now()))
 	err := f()
-	o.began.Store(0)
+	o.began.Store(nil)
 	return err
 }
 
 // stuck is how long the present frame has been on its way out.
 func (o *stateSends) stuck() time.Duration {
-	if began := o.began.Load(); began != 0 {
-		return time.Since(time.Unix(0, began))
+	if began := o.began.Load(); began != nil {
+		return time.Since(*began)
 	}
 	return 0
 }

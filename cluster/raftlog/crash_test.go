@@ -102,6 +102,10 @@ func crashRun(t *testing.T, o Options, seed uint64, steps, percent int) ([]crash
 	d.Sealed = seed%2 == 1
 	p := &past{models: []*clustertest.Model{d.Model.Clone()}, writes: make([]cluster.Write, 1)}
 	r.record(true)
+	// Captures are open most of the time, so that what they hold is there at crashes
+	// and what is newer is released before it.
+	var capture cluster.Capture
+	var captured *clustertest.Model
 	for n := 1; n <= steps; n++ {
 		r.issued.Store(int64(n))
 		// done may run before Step has said what it confirms, or after.
@@ -125,6 +129,18 @@ func crashRun(t *testing.T, o Options, seed uint64, steps, percent int) ([]crash
 		switch n % 8 {
 		case 3:
 			s.Settle()
+			if n%24 != 3 {
+				continue
+			}
+			if capture != nil {
+				if err := errors.Join(captured.CompareCapture(capture), capture.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if capture, err = s.Log().Capture(); err != nil {
+				t.Fatal(err)
+			}
+			captured = d.Model.Clone()
 		case 6:
 			if err := s.engine.note(); err != nil {
 				t.Fatal(err)
@@ -132,6 +148,9 @@ func crashRun(t *testing.T, o Options, seed uint64, steps, percent int) ([]crash
 		}
 	}
 	s.Settle()
+	if err := errors.Join(captured.CompareCapture(capture), capture.Close()); err != nil {
+		t.Fatal(err)
+	}
 	r.record(false)
 	return r.points, p
 }

@@ -116,8 +116,8 @@ func TestSlowReaderHoldsNothing(t *testing.T) {
 		if err := errors.Join(c.Close(), c.Close(), e.Close()); err != nil {
 			t.Error(err)
 		}
-		if e.journal.where.pins != 0 {
-			t.Errorf("%d pins are left", e.journal.where.pins)
+		if len(e.journal.where.pins) != 0 {
+			t.Errorf("%d pins are left", len(e.journal.where.pins))
 		}
 	}
 }

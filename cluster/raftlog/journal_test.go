@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -218,5 +219,71 @@ func TestReleaseWaitsForWrites(t *testing.T) {
 	r.flow(10)
 	if now := j.journal.Stats().Segments; held < 5 || now > 3 {
 		t.Errorf("%d segments while a write was under way, %d behind it", held, now)
+	}
+}
+
+// A capture stays readable where its entries were, though they die or move, and
+// holds no segment that is younger, nor one in which nothing was needed when it was
+// taken: whoever is always capturing does not hold all.
+func TestCapturesHoldWhatTheySee(t *testing.T) {
+	r := newJournalRig(t, Sync)
+	j := r.engine.journal
+	applied := uint64(0)
+	capture := func() (cluster.Capture, cluster.Range) {
+		live := cluster.Range{Lo: applied + 1, Hi: applied + 41}
+		for ; applied+1 < live.Hi; applied++ {
+			r.quiet.Append(cluster.Write{Entries: []*pb.Entry{data(applied+1, 3, fmt.Sprint("kept ", applied+1))}}, func() {})
+			r.flow(7) // so that they lie far apart
+		}
+		r.quiet.drain()
+		p := cluster.Checkpoint{Applied: applied, First: applied - 9} // some are hot
+		if live.Lo > 1 {
+			p.Dead = []cluster.Range{{Lo: 1, Hi: live.Lo}}
+		}
+		if err := r.quiet.Checkpoint(p); err != nil {
+			t.Fatal(err)
+		}
+		r.quiet.drain()
+		c, err := r.quiet.Capture()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, live
+	}
+	check := func(c cluster.Capture, live cluster.Range) {
+		t.Helper()
+		at := live.Lo
+		err := c.Entries([]cluster.Range{live}, func(index uint64, data []byte) error {
+			if index != at || string(data) != fmt.Sprint("kept ", at) {
+				return fmt.Errorf("entry %d is %q, want %d", index, data, at)
+			}
+			at++
+			return nil
+		})
+		if err != nil || at != live.Hi {
+			t.Fatalf("read up to %d of %v: %v", at, live, err)
+		}
+	}
+	c, live := capture()
+	for n := range 8 {
+		r.flow(600) // 37 segments, and what the capture sees is moved
+		next, alive := capture()
+		r.flow(600)
+		check(c, live)
+		check(next, alive)
+		if st := j.journal.Stats(); st.Segments > 60 {
+			t.Fatalf("round %d: %d segments are held", n, st.Segments)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c, live = next, alive
+	}
+	if err := errors.Join(c.Close(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r.flow(600)
+	if st := j.journal.Stats(); st.Segments > 16 || len(j.where.pins) != 0 {
+		t.Errorf("%d segments are held, %d for captures, and nobody captures", st.Segments, len(j.where.pins))
 	}
 }

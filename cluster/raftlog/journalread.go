@@ -172,6 +172,7 @@ type journalCapture struct {
 	shelf *journalShelf
 	hot   []placed
 	base  uint64
+	pins  []uint64  // segments that it may read
 	once  sync.Once // for its end
 }
 
@@ -185,7 +186,14 @@ func (s *journalShelf) capture(group uint64) (cluster.Capture, error) {
 		return nil, err
 	}
 	jc := &journalCapture{pebbleCapture: c, shelf: s, base: c.edge.first}
-	s.where.pins++
+	// All that it sees is on the account now. What moves later stays readable where it
+	// was; what is written later it does not see, and that comes and goes as ever.
+	for n, bytes := range s.where.live {
+		if bytes != 0 {
+			jc.pins = append(jc.pins, n)
+			s.where.pins[n]++
+		}
+	}
 	if h := s.where.hot[c.generation]; h != nil && h.base <= c.edge.applied {
 		n := min(uint64(len(h.entries)), c.edge.applied+1-h.base)
 		jc.hot, jc.base = slices.Clone(h.entries[:n]), h.base
@@ -193,10 +201,15 @@ func (s *journalShelf) capture(group uint64) (cluster.Capture, error) {
 	return jc, nil
 }
 
-func (s *journalShelf) unpin() {
-	s.where.Lock()
-	defer s.where.Unlock()
-	s.where.pins--
+func (c *journalCapture) unpin() {
+	w := &c.shelf.where
+	w.Lock()
+	defer w.Unlock()
+	for _, n := range c.pins {
+		if w.pins[n]--; w.pins[n] == 0 {
+			delete(w.pins, n)
+		}
+	}
 }
 
 func (c *journalCapture) Entries(live []cluster.Range, yield func(index uint64, data []byte) error) error {
@@ -259,6 +272,6 @@ func (c *journalCapture) read(r cluster.Range) (entries []*pb.Entry, err error) 
 }
 
 func (c *journalCapture) Close() error {
-	c.once.Do(c.shelf.unpin)
+	c.once.Do(c.unpin)
 	return c.pebbleCapture.Close()
 }

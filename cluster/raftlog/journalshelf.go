@@ -54,7 +54,7 @@ type journalShelf struct {
 		hard map[uint32]hardPlace        // by generation
 		live map[uint64]int64            // segment -> bytes of records that are needed
 		cold map[uint32]map[uint64]int64 // of live, what Pebble says of each generation
-		pins int                         // open captures: nothing is released
+		pins map[uint64]int              // segment -> open captures that may read it
 		// Generations that were dropped: a write may come late.
 		dropped map[uint32]bool
 		// Writes that are in the journal, or about to be, and not in the account; with
@@ -64,6 +64,7 @@ type journalShelf struct {
 
 	// Of tidy alone.
 	floor uint64           // as Pebble has it
+	kept  int              // full segments that only captures still need
 	seen  uint64           // the last full segment when the floor was looked for
 	tried map[uint64]bool  // segments out of which hot entries were moved, or could not be
 	stuck map[uint64]int64 // segments out of which nothing could be moved, when so much was needed
@@ -94,6 +95,7 @@ func openJournal(s *pebbleShelf, dir string, nonce uint32, segment int64) (*jour
 	js.writes.New = func() any { return new(journalWrite) }
 	w := &js.where
 	w.hot, w.hard, w.live = map[uint32]*hotEnd{}, map[uint32]hardPlace{}, map[uint64]int64{}
+	w.pins = map[uint64]int{}
 	w.flying, w.cold, w.dropped = map[*journalWrite]uint64{}, map[uint32]map[uint64]int64{}, map[uint32]bool{}
 	path := s.disk.PathJoin(dir, journalDir)
 	if err := makeDir(s.disk, path); err != nil {

@@ -59,14 +59,19 @@ func (s *journalShelf) tidy() error {
 }
 
 // release lets segments go, once what says that nothing in them is needed is on
-// disk.
+// disk. A segment that a capture may read stays until that is closed.
 func (s *journalShelf) release(full []uint64) error {
 	var gone []uint64
 	w := &s.where
 	w.Lock()
 	settled := s.settled(full[len(full)-1] + 1)
+	s.kept = 0
 	for _, n := range full {
-		if w.live[n] == 0 && w.pins == 0 && n < settled {
+		switch {
+		case w.live[n] != 0 || n >= settled:
+		case w.pins[n] > 0:
+			s.kept++
+		default:
 			gone = append(gone, n)
 			delete(w.live, n)
 			delete(s.stuck, n)
@@ -204,7 +209,8 @@ func (s *journalShelf) sparse(full []uint64) uint64 {
 			best = n
 		}
 	}
-	if int64(len(full)) <= 2*(total/s.segment)+s.thrift.allow {
+	// What is kept for captures alone is no reason to move the rest.
+	if int64(len(full)-s.kept) <= 2*(total/s.segment)+s.thrift.allow {
 		return 0
 	}
 	return best
