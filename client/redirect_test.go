@@ -38,7 +38,13 @@ func TestInterruptedAfterRedirect(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		c := w.connect(client.WithRetry(time.Minute))
 		defer closeAll(t, c)
-		w.lead("s3")
+		w.onState = func(_ string, call any) error {
+			return call.(saveStream).Send(&perdurepb.SaveClusterResponse{Saved: &perdurepb.StateSaved{}})
+		}
+		if _, err := c.Admin().SaveCluster(t.Context(), "main", client.SaveRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		w.lead("s3") // s1 is asked first
 		ctx, cancel := context.WithCancelCause(t.Context())
 		w.onState = func(_ string, call any) error {
 			stream := call.(saveStream)
