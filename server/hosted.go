@@ -53,7 +53,8 @@ func (s *Server) resolve(endpoint string) (*target, error) {
 	}
 	v := s.realm.view()
 	if v.Revision == 0 {
-		return nil, faultf(perdurepb.Reason_REASON_NO_SUCH_ENDPOINT, "there is no realm definition yet; apply one with perdure realm apply FILE")
+		// Clients wait: servers that were made anew have none until the operator applies it.
+		return nil, faultf(perdurepb.Reason_REASON_REALM_FORMING, "there is no realm definition yet; apply one with perdure realm apply FILE")
 	}
 	e, ok := v.Endpoints[endpoint]
 	if !ok {

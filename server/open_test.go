@@ -27,7 +27,7 @@ func TestRealmErrors(t *testing.T) {
 	_, err := n.admin.GetRealm(n.ctx(), &perdurepb.GetRealmRequest{})
 	wantReason(t, err, perdurepb.Reason_REASON_INVALID_ARGUMENT)
 	_, err = n.publisher(&perdurepb.PublishOpen{Endpoint: "flights"})
-	if e := wantReason(t, err, perdurepb.Reason_REASON_NO_SUCH_ENDPOINT); !strings.Contains(e.Message, "realm apply") {
+	if e := wantReason(t, err, perdurepb.Reason_REASON_REALM_FORMING); !strings.Contains(e.Message, "realm apply") {
 		t.Errorf("before any definition: %s", e.Message)
 	}
 	bad := []byte(strings.NewReplacer("type: standard", "type: standrad", "store: small", "store: smal").Replace(testRealm))

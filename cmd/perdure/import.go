@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func (p *program) storeImportCommand() *cobra.Command {
 			"confirmed; - is standard input. CSV may have other columns: each is a field, a string or what\n" +
 			"its name says, as in delay:int64. With --format objects the members of each JSON object are\n" +
 			"the fields. Lines that are wrong end it before anything of them is published.\n\n" +
-			"An import that ends early, or is killed, leaves a file beside its input, FILE.import, or the\n" +
+			"An import that published something and ends early, or is killed, leaves a file, FILE.import, or the\n" +
 			"one that --session names. The same command goes on then: under the same publisher session,\n" +
 			"so that nothing is stored twice. The servers know that session for an hour. After that, --again\n" +
 			"goes on behind what was confirmed; what was on its way then may be stored twice.",
@@ -207,10 +208,14 @@ func (p *program) importStore(ctx context.Context, conn *connection, cluster, st
 		return err
 	}
 	run := &importing{p: p, in: in, o: o, target: target, session: session, timeout: conn.timeout}
+	begun := session.begun()
 	if err := run.open(ctx, c); err != nil {
 		return err
 	}
 	if err := run.publish(ctx); err != nil {
+		if !begun && run.tally.published() == 0 {
+			err = errors.Join(err, session.done()) // there is nothing to go on with
+		}
 		return &partly{err, run.progress()}
 	}
 	finished = true

@@ -189,10 +189,12 @@ func (s *importSession) close() {
 	}
 }
 
-// done removes the file: everything is confirmed.
+// done removes the file: everything is confirmed, or nothing was published.
 func (s *importSession) done() error {
 	if s.file == nil {
 		return nil
 	}
+	s.close()
+	s.file = nil
 	return sessionFailed(os.Remove(s.name))
 }

@@ -255,3 +255,57 @@ func TestImportWithoutItsSession(t *testing.T) {
 	}
 	r.want(t, 1000)
 }
+
+// namesWhile notes which files of a directory there are while something is written.
+type namesWhile struct {
+	dir   string
+	wrote bool
+	names []string
+}
+
+func (w *namesWhile) Write(b []byte) (int, error) {
+	w.wrote = true
+	entries, err := os.ReadDir(w.dir)
+	for _, e := range entries {
+		w.names = append(w.names, e.Name())
+	}
+	return len(b), err
+}
+
+// TestExportLeavesNothing: whoever ends an export where it prints, as a pipe does that
+// nobody reads, finds no file of it. An import that published nothing leaves none, and
+// what a suspended cluster refuses is not the line's fault.
+func TestExportLeavesNothing(t *testing.T) {
+	r := newImportRig(t)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	file := filepath.Join(t.TempDir(), "a.jsonl")
+	if err := os.WriteFile(file, []byte(numberedLines(5, false)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := output(t, "", "cluster", "suspend", "main", "--connect", r.fleet.Connect()); code != exitOK {
+		t.Fatal(stderr)
+	}
+	code, _, stderr := output(t, "", r.args(file, "--timeout", "1s")...)
+	if code == exitOK || !strings.Contains(stderr, "cluster main is suspended") || strings.Contains(stderr, "a.jsonl:1") {
+		t.Errorf("ended with %d: %s", code, stderr)
+	}
+	if _, err := os.Stat(file + ".import"); !os.IsNotExist(err) {
+		t.Errorf("nothing was published, and there is a session file: %v", err)
+	}
+	if code, _, stderr := output(t, "", "cluster", "resume", "main", "--connect", r.fleet.Connect()); code != exitOK {
+		t.Fatal(stderr)
+	}
+	if code, _, stderr := output(t, "", r.args(file)...); code != exitOK {
+		t.Fatal(stderr)
+	}
+	var out namesWhile
+	out.dir = dir
+	var errs strings.Builder
+	if code := run(t.Context(), []string{"store", "export", "main", "default", "--connect", r.fleet.Connect()}, strings.NewReader(""), &out, &errs, nil); code != exitOK || !out.wrote {
+		t.Errorf("ended with %d: %s", code, errs.String())
+	}
+	if len(out.names) > 0 {
+		t.Errorf("while it prints there are %q", out.names)
+	}
+}

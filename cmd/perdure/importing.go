@@ -104,6 +104,9 @@ func (r *importing) publish(ctx context.Context) error {
 		}
 		f := r.pub.PublishBatchAsync(publishing, b.messages)
 		if err := f.Refused(); err != nil {
+			if e := new(client.Error); errors.As(err, &e) && e.Retryable {
+				return err // of the moment, and not of these lines
+			}
 			return fmt.Errorf("%s:%v: %w", r.in.name, b.lines.First, err)
 		}
 		way <- sentBatch{f, b.number, b.lines, len(b.messages)}

@@ -71,7 +71,13 @@ func (p *program) exportStore(ctx context.Context, c *client.Client, cluster str
 	if err != nil {
 		return fmt.Errorf("temporary file: %w", err)
 	}
-	defer func() { err = errors.Join(err, temp.Close(), os.Remove(temp.Name())) }()
+	// Its name goes at once: a pipe that nobody reads any more ends the process where it
+	// writes. Where an open file keeps its name that is tried again in the end.
+	if os.Remove(temp.Name()) == nil {
+		defer func() { err = errors.Join(err, temp.Close()) }()
+	} else {
+		defer func() { err = errors.Join(err, temp.Close(), os.Remove(temp.Name())) }()
+	}
 	meter := p.newStateMeter("received")
 	_, err = c.Admin().SaveCluster(ctx, cluster, client.SaveRequest{
 		Stores: []string{sel.Store}, Online: true, Progress: meter.of(""),
