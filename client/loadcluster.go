@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
@@ -35,6 +36,10 @@ type LoadedState struct {
 	Messages  uint64
 	Stores    []LoadedStore
 	Manifest  []byte // of the file, JSON
+
+	// Before says that this load had been committed before, and nothing was done now;
+	// Resumed, that the cluster was resumed since then.
+	Before, Resumed bool
 }
 
 // LoadedStore is a store of a LoadedState.
@@ -107,7 +112,7 @@ func (a *Admin) LoadCluster(ctx context.Context, cluster string, r LoadRequest) 
 }
 
 func loadedState(l *perdurepb.StateLoaded, manifest []byte) *LoadedState {
-	out := &LoadedState{StateHash: l.StateHash, Bytes: l.Bytes, Messages: l.Messages, Manifest: manifest}
+	out := &LoadedState{StateHash: l.StateHash, Bytes: l.Bytes, Messages: l.Messages, Manifest: manifest, Before: l.Before, Resumed: l.Resumed}
 	for _, s := range l.Stores {
 		out.Stores = append(out.Stores, LoadedStore{Name: s.Name, From: s.From, Messages: s.Messages, Durables: s.Durables, Pending: s.Pending})
 	}
@@ -120,14 +125,49 @@ type stateSender struct {
 	send  func(*perdurepb.LoadClusterRequest) error
 	again chan struct{}
 	over  chan struct{} // closed when run has returned
+
+	mu sync.Mutex // one frame at a time
+}
+
+// alive is how often a server hears that a file is still being read: it takes a
+// client for lost that says nothing for several times as long.
+const alive = 10 * time.Second
+
+// keepAlive sends frames without content until stop is closed.
+func (s *stateSender) keepAlive(stop <-chan struct{}) {
+	ticker := time.NewTicker(alive)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-ticker.C:
+		}
+		if s.put(&perdurepb.LoadClusterRequest{}) != nil {
+			return
+		}
+	}
+}
+
+func (s *stateSender) put(m *perdurepb.LoadClusterRequest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.send(m)
 }
 
 // run ends with ctx, or calls fail where the file cannot be read.
 func (s *stateSender) run(ctx context.Context, open *perdurepb.LoadOpen, fail context.CancelCauseFunc) {
 	defer close(s.over)
-	if s.send(&perdurepb.LoadClusterRequest{Open: open}) != nil {
+	if s.put(&perdurepb.LoadClusterRequest{Open: open}) != nil {
 		return // who receives hears why
 	}
+	stop := make(chan struct{})
+	var idle sync.WaitGroup
+	idle.Go(func() { s.keepAlive(stop) })
+	defer func() {
+		close(stop)
+		idle.Wait()
+	}()
 	for range 2 {
 		sent, err := s.file()
 		if err != nil {
@@ -165,7 +205,7 @@ func (s *stateSender) file() (sent bool, err error) {
 		if err != nil && !end {
 			return false, err
 		}
-		if s.send(&perdurepb.LoadClusterRequest{Chunk: buf[:n], End: end}) != nil {
+		if s.put(&perdurepb.LoadClusterRequest{Chunk: buf[:n], End: end}) != nil {
 			return false, nil
 		}
 		if end {

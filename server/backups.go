@@ -97,7 +97,7 @@ func (b *backups) look(ctx context.Context, t *target, p backupPlan) (time.Durat
 	if due := p.due(now, made); due.After(now) {
 		return due.Sub(now), nil
 	}
-	v := &saving{s: b.server, t: t, m: &perdurepb.SaveClusterRequest{Online: true, ToServer: true}, file: backupFileName(t.cluster.Name, t.hosted.name, now)}
+	v := &saving{s: b.server, t: t, m: &perdurepb.SaveClusterRequest{Online: true, ToServer: true}, own: true, file: backupFileName(t.cluster.Name, t.hosted.name, now)}
 	if _, err := v.run(ctx); err != nil {
 		return backupsAgain, err
 	}

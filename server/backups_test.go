@@ -123,6 +123,8 @@ func TestSavesWait(t *testing.T) {
 		_, err := stream.Recv()
 		return err != nil
 	})
+	n.apply(strings.Replace(testRealm, "durability: async", "durability: async\n    backup: {every: 1h, keep: 1}", 1))
+	n.until("the server's own backup is made, which waits for nobody", func() bool { return len(n.states()) == 1 })
 	if len(n.images) != maxImages {
 		t.Errorf("%d are counted", len(n.images))
 	}

@@ -16,6 +16,7 @@ import (
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	statepb "github.com/perdure/perdure/api/state/v1"
+	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/server/service"
 	"github.com/perdure/perdure/store"
 	"github.com/perdure/perdure/store/statefile"
@@ -35,10 +36,17 @@ func (s *Server) LoadCluster(stream grpc.BidiStreamingServer[perdurepb.LoadClust
 	if err != nil {
 		return asFault(err)
 	}
+	slot := s.loads
+	if open.GetAbort() {
+		slot = nil // it is what ends the others
+	}
 	select {
-	case s.loads <- struct{}{}:
+	case slot <- struct{}{}:
 		defer func() { <-s.loads }()
 	default:
+		if open.GetAbort() {
+			break
+		}
 		return faultf(perdurepb.Reason_REASON_OVERLOADED, "server %s loads %d states already, as many as it does at a time; try later", s.config.Name, maxLoads)
 	}
 	l := &loading{s: s, t: t, open: open}
@@ -75,6 +83,8 @@ type loading struct {
 	targets   []*statepb.LoadTarget
 	names     []string // of the stores that targets are
 	suspended bool     // by this load: the cluster was empty, and nobody's
+	before    bool     // the load had been committed before
+	resumed   bool     // the cluster was, since
 
 	bytes, messages, total atomic.Uint64
 }
@@ -90,8 +100,7 @@ func (l *loading) run(ctx context.Context) (*perdurepb.StateLoaded, error) {
 	if err := l.verify(); err != nil {
 		return nil, err
 	}
-	done, err := l.prepare(ctx)
-	if err != nil {
+	if err := l.prepare(ctx); err != nil {
 		return nil, err
 	}
 	manifest, err := json.Marshal(l.manifest)
@@ -103,8 +112,8 @@ func (l *loading) run(ctx context.Context) (*perdurepb.StateLoaded, error) {
 	if err := l.verified(&perdurepb.LoadVerified{Load: l.load, Manifest: manifest}); err != nil {
 		return nil, err
 	}
-	if !done && !l.open.GetDryRun() {
-		if err := l.replicate(ctx); err != nil {
+	if !l.before && !l.open.GetDryRun() {
+		if err := l.replicate(ctx); err != nil && !l.elsewhere(ctx, err) {
 			return nil, err
 		}
 		l.s.logger.Info("state loaded", "cluster", l.t.cluster.Name, "load", loadName(l.load), "hash", l.manifest.StateHash)
@@ -148,14 +157,14 @@ func (l *loading) verify() error {
 const maxAhead = 10 * time.Minute
 
 // prepare finds out whether the state fits, and unless this is a dry run begins the
-// load, or goes on with it. done means that the load was committed before.
-func (l *loading) prepare(ctx context.Context) (done bool, err error) {
+// load, or goes on with it.
+func (l *loading) prepare(ctx context.Context) error {
 	if ahead := time.Until(time.Unix(0, l.manifest.Time)); ahead > maxAhead {
-		return false, faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "the state is of %v, %v ahead of the clock of server %s: set that clock right",
+		return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "the state is of %v, %v ahead of the clock of server %s: set that clock right",
 			time.Unix(0, l.manifest.Time).UTC().Format(time.RFC3339), ahead.Round(time.Second), l.s.config.Name)
 	}
 	if len(l.manifest.Stores) == 0 {
-		return false, faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "the file has no stores")
+		return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "the file has no stores")
 	}
 	var suspended, empty bool
 	var fits error
@@ -165,32 +174,76 @@ func (l *loading) prepare(ctx context.Context) (done bool, err error) {
 			empty = empty && st.Untouched()
 			return empty
 		})
-		last := svc.LastLoad()
-		if fits = l.fit(svc.Machine); fits == nil && l.open.GetLoad() == 0 {
-			l.load = l.derive(last)
-		}
-		if l.open.GetLoad() != 0 {
-			l.load = l.open.GetLoad()
-			done = l.load == last
-		}
-		if done {
-			fits = nil // it has changed what would be looked at
-		}
-	}); err != nil || fits != nil || done {
-		return done, errors.Join(err, fits)
+		fits = l.look(svc.Machine)
+	}); err != nil || fits != nil || l.before {
+		return errors.Join(err, fits)
 	}
 	switch {
 	case !suspended && !empty:
 		name := l.t.cluster.Name
-		return false, faultf(perdurepb.Reason_REASON_NOT_SUSPENDED, "cluster %s is not suspended, and has been used: perdure cluster suspend %s comes first", name, name)
+		return faultf(perdurepb.Reason_REASON_NOT_SUSPENDED, "cluster %s is not suspended, and has been used: perdure cluster suspend %s comes first", name, name)
 	case l.open.GetDryRun():
-		return false, nil
+		return nil
 	}
-	return false, l.begin(ctx, suspended)
+	return l.begin(ctx, suspended)
 }
 
-// fit finds the stores that the ones of the file become, and says why one cannot.
-func (l *loading) fit(m *store.Machine) error {
+// look names the load, and says why it cannot be, or finds that it was committed
+// before. Whoever names it himself may ask at any time; else it is the last one again
+// only until the cluster is resumed, since what is pending changes then.
+func (l *loading) look(m *store.Machine) error {
+	if err := l.assign(m); err != nil {
+		return err
+	}
+	last := m.LastLoad()
+	before, resumed := m.LoadBefore()
+	unchanged := l.unchanged(m)
+	l.load = l.open.GetLoad()
+	switch again := l.derive(before); {
+	case l.load == 0 && last != 0 && again == last && !resumed && unchanged == nil:
+		l.load = again
+	case l.load == 0:
+		l.load = l.derive(last)
+	case l.load == last && unchanged != nil:
+		return unchanged
+	}
+	if l.before = l.load == last; l.before {
+		l.resumed = resumed
+		return nil
+	}
+	return l.fit(m)
+}
+
+// unchanged says which store was used since the state was loaded that is to be loaded
+// now.
+func (l *loading) unchanged(m *store.Machine) error {
+	for i, from := range l.manifest.Stores {
+		st, ok := m.Store(l.targets[i].Store)
+		last := st.LastID()
+		replaced := last.Counter() == 0 && last.Epoch() > message.ID(from.LastID).Epoch()
+		if !ok || uint64(last) != uint64(from.LastID) && !replaced {
+			return faultf(perdurepb.Reason_REASON_NOT_EMPTY, "this state was loaded into cluster %s before, and store %q has been used since: it is not loaded again", l.t.cluster.Name, l.names[i])
+		}
+	}
+	return nil
+}
+
+// elsewhere reports whether a load that ended with err was committed by somebody who
+// loads the same file at the same time.
+func (l *loading) elsewhere(ctx context.Context, err error) bool {
+	if ctx.Err() != nil || asFault(err).reason != perdurepb.Reason_REASON_NO_SUCH_LOAD {
+		return false
+	}
+	var last uint64
+	if l.t.do(ctx, func(svc *service.Service) { last = svc.LastLoad() }) != nil {
+		return false
+	}
+	l.before = last == l.load
+	return l.before
+}
+
+// assign finds the stores that the ones of the file become.
+func (l *loading) assign(m *store.Machine) error {
 	rename := l.open.GetRename()
 	used := map[string]string{}
 	var stores []string
@@ -198,7 +251,7 @@ func (l *loading) fit(m *store.Machine) error {
 		stores = append(stores, st.Name())
 		return true
 	})
-	for i, from := range l.manifest.Stores {
+	for _, from := range l.manifest.Stores {
 		name := from.Name
 		if to, ok := rename[name]; ok {
 			name = to
@@ -209,23 +262,32 @@ func (l *loading) fit(m *store.Machine) error {
 			return faultf(perdurepb.Reason_REASON_NO_SUCH_STORE, "cluster %s has no store %q%s; --map %s=STORE loads it under another name, --store leaves it out", l.t.cluster.Name, name, suggest(name, stores), from.Name)
 		case used[name] != "":
 			return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "stores %q and %q of the file would both become %q", used[name], from.Name, name)
-		case !to.Untouched() && !l.open.GetReplace():
-			return faultf(perdurepb.Reason_REASON_NOT_EMPTY, "store %q of cluster %s has been used; --replace puts the saved one in its place", name, l.t.cluster.Name)
 		}
 		used[name] = from.Name
-		for d := range l.durables {
-			if saved := &l.durables[d]; saved.Store == uint32(i) {
-				if why := to.Misfit(saved); why != "" {
-					return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "%s: the definition of cluster %s must be as it was when the state was saved", why, l.t.cluster.Name)
-				}
-			}
-		}
 		l.targets = append(l.targets, &statepb.LoadTarget{Name: from.Name, Store: to.ID()})
 		l.names = append(l.names, name)
 	}
 	for from := range rename {
 		if !slices.ContainsFunc(l.manifest.Stores, func(s statefile.StoreSummary) bool { return s.Name == from }) {
 			return faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "the file has no store %q to be called %q", from, rename[from])
+		}
+	}
+	return nil
+}
+
+// fit says why a store cannot become what the file has.
+func (l *loading) fit(m *store.Machine) error {
+	for i, name := range l.names {
+		to, _ := m.StoreByName(name) // assign has found it
+		if !to.Untouched() && !l.open.GetReplace() {
+			return faultf(perdurepb.Reason_REASON_NOT_EMPTY, "store %q of cluster %s has been used; --replace puts the saved one in its place", name, l.t.cluster.Name)
+		}
+		for d := range l.durables {
+			if saved := &l.durables[d]; saved.Store == uint32(i) {
+				if why := to.Misfit(saved); why != "" {
+					return faultf(perdurepb.Reason_REASON_LOAD_REFUSED, "%s: the definition of cluster %s must be as it was when the state was saved", why, l.t.cluster.Name)
+				}
+			}
 		}
 	}
 	return nil
@@ -321,7 +383,7 @@ func (l *loading) abort(ctx context.Context) error {
 // loaded is what the client is told in the end.
 func (l *loading) loaded() *perdurepb.StateLoaded {
 	_, messages, _, _ := l.manifest.Totals()
-	out := &perdurepb.StateLoaded{StateHash: l.manifest.StateHash, Bytes: uint64(l.file.size), Messages: messages}
+	out := &perdurepb.StateLoaded{StateHash: l.manifest.StateHash, Bytes: uint64(l.file.size), Messages: messages, Before: l.before, Resumed: l.resumed}
 	for i, from := range l.manifest.Stores {
 		st := &perdurepb.StoreLoaded{From: from.Name, Messages: from.Messages, Durables: uint64(len(from.Durables))}
 		if len(l.names) > i {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 	"github.com/perdure/perdure/cluster"
@@ -111,6 +112,10 @@ type fileMark struct {
 
 const markBytes = 32
 
+// sendPatience is how long a client may send nothing of a file that is wanted. A
+// client that takes long to read it sends empty frames.
+const sendPatience = time.Minute
+
 // stateStream is the file that a client sends, as an [io.Reader]: once, and after
 // rewind once more.
 type stateStream struct {
@@ -118,6 +123,7 @@ type stateStream struct {
 	frames chan *perdurepb.LoadClusterRequest
 	failed error // why frames was closed
 	bytes  *atomic.Uint64
+	wait   time.Duration // the longest that nothing comes
 
 	chunk []byte
 	last  bool // chunk ends the file
@@ -126,7 +132,7 @@ type stateStream struct {
 
 // receiveState begins to receive, until ctx ends.
 func (s *Server) receiveState(ctx context.Context, bytes *atomic.Uint64, receive func() (*perdurepb.LoadClusterRequest, error)) *stateStream {
-	in := &stateStream{ctx: ctx, frames: make(chan *perdurepb.LoadClusterRequest), bytes: bytes}
+	in := &stateStream{ctx: ctx, frames: make(chan *perdurepb.LoadClusterRequest), bytes: bytes, wait: s.sendPatience}
 	s.spawn(func() {
 		defer close(in.frames)
 		in.failed = errPanicked
@@ -153,10 +159,15 @@ func (in *stateStream) Read(b []byte) (int, error) {
 		if in.last {
 			return 0, io.EOF
 		}
+		idle := time.NewTimer(in.wait)
 		select {
 		case <-in.ctx.Done():
+			idle.Stop()
 			return 0, context.Cause(in.ctx)
+		case <-idle.C:
+			return 0, faultf(perdurepb.Reason_REASON_CLIENT_TIMEOUT, "the client has sent nothing for %v, at byte %d", in.wait, in.at.size)
 		case m, ok := <-in.frames:
+			idle.Stop()
 			switch {
 			case !ok && errors.Is(in.failed, io.EOF):
 				return 0, faultf(perdurepb.Reason_REASON_INVALID_ARGUMENT, "the client ended before the file did, at byte %d", in.at.size)

@@ -93,6 +93,7 @@ type saving struct {
 	t    *target
 	m    *perdurepb.SaveClusterRequest
 	file string // its name in the state directory, where the usual one is not meant
+	own  bool   // the server's own backup, which waits for no client
 	send func(chunk []byte) error
 
 	bytes, messages, total atomic.Uint64
@@ -108,11 +109,13 @@ func (v *saving) run(ctx context.Context) (*perdurepb.StateSaved, error) {
 	if err := v.await(ctx); err != nil {
 		return nil, err
 	}
-	select {
-	case v.s.images <- struct{}{}:
-		defer func() { <-v.s.images }()
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if !v.own {
+		select {
+		case v.s.images <- struct{}{}:
+			defer func() { <-v.s.images }()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	h := v.t.hosted
 	capture, err := h.group.Capture(ctx)

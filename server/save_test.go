@@ -4,6 +4,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	perdurepb "github.com/perdure/perdure/api/perdure/v1"
 )
@@ -62,6 +63,8 @@ func TestLoadsAreBounded(t *testing.T) {
 	n.until("all are open", func() bool { return len(n.loads) == maxLoads })
 	_, err := n.loading(&perdurepb.LoadOpen{Cluster: "main"}).next()
 	wantReason(t, err, perdurepb.Reason_REASON_OVERLOADED)
+	_, err = n.loading(&perdurepb.LoadOpen{Cluster: "main", Abort: true}).next() // it is what ends loads
+	wantReason(t, err, perdurepb.Reason_REASON_NO_SUCH_LOAD)
 	for _, l := range open {
 		if err := l.stream.CloseSend(); err != nil {
 			t.Fatal(err)
@@ -70,6 +73,16 @@ func TestLoadsAreBounded(t *testing.T) {
 		wantReason(t, err, perdurepb.Reason_REASON_INVALID_ARGUMENT)
 	}
 	n.until("all are over", func() bool { return len(n.loads) == 0 })
+}
+
+// A client that opens a load and sends nothing does not keep others from loading.
+func TestLoadIsNotSent(t *testing.T) {
+	t.Parallel()
+	n := start(t, testRealm)
+	n.sendPatience = 100 * time.Millisecond
+	_, err := n.loading(&perdurepb.LoadOpen{Cluster: "main"}).next()
+	wantReason(t, err, perdurepb.Reason_REASON_CLIENT_TIMEOUT)
+	n.until("it is over", func() bool { return len(n.loads) == 0 })
 }
 
 // A server that stops ends what clients save and load, and says so.

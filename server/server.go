@@ -41,7 +41,8 @@ const (
 	maxHeaderList     = 16 << 10
 
 	// maxImages bounds the states that are saved at a time, each of which takes the
-	// memory of another machine; others wait.
+	// memory of another machine; others wait. The server's own backups, one at a time,
+	// come in addition.
 	maxImages = 4
 	// maxLoads bounds the loads, which keep what a file says of durables; others are
 	// refused.
@@ -71,6 +72,7 @@ type Server struct {
 	images      chan struct{} // of states that are being saved
 	// readPatience is the constant of this name.
 	readPatience time.Duration
+	sendPatience time.Duration // likewise
 	loads        chan struct{} // of states that are being loaded
 	metrics      metrics
 
@@ -114,7 +116,7 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (_ *Server, e
 	s := &Server{
 		config: config, logger: logger.With("server", config.Name), incarnation: random64(), began: time.Now(), done: make(chan struct{}), asked: make(chan struct{}),
 		engines: &engines{dir: config.Data, networkFS: config.NetworkFS, logger: logger, byMode: map[realm.Durability]*raftlog.Engine{}, there: map[realm.Durability]map[uint64]bool{}},
-		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), readPatience: readPatience, loads: make(chan struct{}, maxLoads),
+		streams: newStreams(maxStreamsInAll), images: make(chan struct{}, maxImages), readPatience: readPatience, sendPatience: sendPatience, loads: make(chan struct{}, maxLoads),
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel

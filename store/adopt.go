@@ -52,7 +52,7 @@ func (m *Machine) loadCommit(c *statepb.LoadCommit) Result {
 	m.adoptSessions(g, plan, now)
 	m.time, m.running, m.session = max(m.time, g.state.time), now, max(m.session, g.state.session)
 	m.touchMeta()
-	m.loads.done = g.load
+	m.loads.before, m.loads.done, m.loads.resumed = m.loads.done, g.load, false
 	m.touchLoads()
 	m.events.replaced = true
 	return Result{}

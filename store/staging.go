@@ -15,8 +15,10 @@ import (
 
 // loads is what the machine knows of saved states that are loaded into it.
 type loads struct {
-	done   uint64   // the load that was committed last; 0 is none
-	staged *staging // under way; nil is none
+	done    uint64   // the load that was committed last; 0 is none
+	before  uint64   // the one before done; 0 is none, or not known
+	resumed bool     // since done
+	staged  *staging // under way; nil is none
 
 	mark  durable.Mark
 	track durable.Tracker
@@ -81,10 +83,15 @@ func (l *loads) AppendPage(dst []byte, _ uint64) ([]byte, *durable.Mark) {
 	switch {
 	case l.done == 0 && g == nil:
 		return dst, nil
-	case g == nil:
-		return putInts(dst, l.done), &l.mark
 	}
-	dst = putText(putInts(dst, l.done, g.load, g.next, flags(g.replace)), g.hash)
+	dst = putInts(dst, l.done)
+	if l.before != 0 || l.resumed { // versions that did not know this wrote no load 0
+		dst = putInts(dst, 0, l.before, flags(l.resumed))
+	}
+	if g == nil {
+		return dst, &l.mark
+	}
+	dst = putText(putInts(dst, g.load, g.next, flags(g.replace)), g.hash)
 	dst = putInts(dst, uint64(len(g.targets)))
 	for _, t := range g.targets {
 		dst = putInts(putText(dst, t.name), t.store)
@@ -96,6 +103,11 @@ func (l *loads) decode(b []byte) error {
 	d := decoder{b: b}
 	l.done = d.uint64()
 	l.track.Loaded(&l.mark, 0)
+	if len(d.b) > 0 && d.b[0] == 0 {
+		d.uint64()
+		l.before, l.resumed = d.uint64(), d.int(1) == 1
+		d.failed = d.failed || l.before == 0 && !l.resumed
+	}
 	if len(d.b) == 0 {
 		return d.end()
 	}
@@ -138,6 +150,10 @@ func (m *Machine) Load() (load, next uint64) {
 
 // LastLoad returns the load that was committed last, 0 if there was none.
 func (m *Machine) LastLoad() uint64 { return m.loads.done }
+
+// LoadBefore returns the load that was committed before the last one, 0 if there was
+// none or this is not known, and whether the cluster was resumed since the last.
+func (m *Machine) LoadBefore() (load uint64, resumed bool) { return m.loads.before, m.loads.resumed }
 
 // untouched reports whether nothing was ever published to s, nor has anybody
 // created a durable there.

@@ -28,6 +28,10 @@ func (m *Machine) resume() Result {
 	if g := m.loads.staged; g != nil {
 		return Result{Code: Loading, Detail: fmt.Sprintf("load %016x is not complete: go on with it, or abort it", g.load)}
 	}
+	if l := &m.loads; m.suspended && l.done != 0 && !l.resumed {
+		l.resumed = true
+		m.touchLoads()
+	}
 	m.suspended = false
 	m.useLate()
 	return Result{}

@@ -47,7 +47,8 @@ func (p *program) clusterLoadCommand() *cobra.Command {
 			view.Suspended = true // who loads has it suspended, and it stays so
 			return c.Admin().AbortLoad(ctx, cluster)
 		}
-		return p.load(ctx, c, cluster, &o, view)
+		_, err := p.load(ctx, c, cluster, &o, view)
+		return err
 	})
 	return cmd
 }
@@ -65,10 +66,10 @@ func (p *program) clusterRestoreCommand() *cobra.Command {
 	cmd.Args = o.args
 	o.flags(cmd)
 	p.runLoad(cmd, &o, func(ctx context.Context, c *client.Client, cluster string, view *loadedView) error {
-		if err := unusedCluster(ctx, c, cluster); err != nil {
+		if err := p.unusedCluster(ctx, c, cluster, &o); err != nil {
 			return err
 		}
-		if err := p.load(ctx, c, cluster, &o, view); err != nil {
+		if _, err := p.load(ctx, c, cluster, &o, view); err != nil {
 			return err
 		}
 		err := c.Admin().ResumeCluster(ctx, cluster)
@@ -79,18 +80,35 @@ func (p *program) clusterRestoreCommand() *cobra.Command {
 }
 
 // unusedCluster refuses a cluster that has been used. What counts is decided where
-// the state is loaded; this only spares a cluster from being suspended for it.
-func unusedCluster(ctx context.Context, c *client.Client, cluster string) error {
+// the state is loaded; this only spares a cluster from being suspended for it. One
+// into which this very file was loaded, by a command that was interrupted before it
+// resumed it, is none.
+func (p *program) unusedCluster(ctx context.Context, c *client.Client, cluster string, o *loadOptions) error {
 	status, err := clusterStatusOf(ctx, c, cluster)
 	if err != nil {
 		return err
 	}
 	for _, s := range status.Stores {
 		if s.LastID != 0 {
+			if status.Suspended && p.loadedBefore(ctx, c, cluster, o) {
+				return nil
+			}
 			return failuref("NOT_EMPTY", "store %q of cluster %s has been used; nothing is restored over live data: perdure cluster load --replace loads a state in its place", s.Name, cluster)
 		}
 	}
 	return nil
+}
+
+// loadedBefore reports whether the file was loaded last, and nothing has changed since.
+func (p *program) loadedBefore(ctx context.Context, c *client.Client, cluster string, o *loadOptions) bool {
+	open, err := o.source.opener(ctx, c)
+	if err != nil {
+		return false // who loads it says why
+	}
+	meter := p.newStateMeter("checked")
+	defer meter.end()
+	l, err := c.Admin().LoadCluster(ctx, cluster, client.LoadRequest{Open: open, DryRun: true, Rename: o.renamed, Progress: meter.of("")})
+	return err == nil && l.Before
 }
 
 func (o *loadOptions) flags(cmd *cobra.Command) {
@@ -178,10 +196,10 @@ func (p *program) runLoad(cmd *cobra.Command, o *loadOptions, do func(ctx contex
 }
 
 // load loads the file and, if it is a server's, has it renamed.
-func (p *program) load(ctx context.Context, c *client.Client, cluster string, o *loadOptions, view *loadedView) error {
+func (p *program) load(ctx context.Context, c *client.Client, cluster string, o *loadOptions, view *loadedView) (*client.LoadedState, error) {
 	open, err := o.source.opener(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	meter := p.newStateMeter("checked")
 	defer meter.end()
@@ -189,19 +207,19 @@ func (p *program) load(ctx context.Context, c *client.Client, cluster string, o 
 		Open: open, Replace: o.replace, DryRun: o.dryRun, Rename: o.renamed, Progress: meter.of(""),
 	})
 	if err != nil {
-		return unfinished(err, cluster)
+		return nil, unfinished(err, cluster)
 	}
 	view.Loaded, view.Suspended, view.StateHash, view.Bytes, view.Messages = !o.dryRun, !o.dryRun, l.StateHash, l.Bytes, l.Messages
 	for _, s := range l.Stores {
 		view.Stores = append(view.Stores, loadedStore(s))
 	}
 	if o.source.server == "" || o.dryRun {
-		return nil
+		return l, nil
 	}
 	if view.Renamed, err = c.Admin().MarkLoaded(ctx, o.source.server, o.source.file); err != nil {
-		return fmt.Errorf("the state is loaded, but its file keeps its name: %w", err)
+		return l, fmt.Errorf("the state is loaded, but its file keeps its name: %w", err)
 	}
-	return nil
+	return l, nil
 }
 
 // unfinished says how to go on, where a load may be under way.

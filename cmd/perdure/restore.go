@@ -23,7 +23,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		Long: "Checks every file of DIR, applies its realm definition to servers that have none, loads the\n" +
 			"clusters and lets them go on when all are loaded. Servers that have another definition, and\n" +
 			"clusters that have been used, are refused, and nothing is changed. After a failure the same\n" +
-			"command goes on where it was interrupted.",
+			"command goes on where it was interrupted. What somebody has suspended since stays so.",
 		Example: "  perdure restore /backups/2026-11-22\n" +
 			"  perdure restore /backups/2026-11-22 -o json",
 		Args: oneArg("DIR"),
@@ -119,18 +119,24 @@ func (r *restoration) run(ctx context.Context) error {
 	}
 	for i := range r.set.Clusters {
 		if c := &r.set.Clusters[i]; used[c.Name] {
-			if err := r.load(ctx, c, true); err != nil {
+			if _, err := r.load(ctx, c, true); err != nil {
 				return fmt.Errorf("cluster %s, nothing is loaded: %w", c.Name, r.overLive(err, c))
 			}
 		}
 	}
+	goesOn := map[string]bool{} // since an earlier try: whoever has suspended it again resumes it
 	for i := range r.set.Clusters {
 		c := &r.set.Clusters[i]
-		if err := r.load(ctx, c, false); err != nil {
+		loaded, err := r.load(ctx, c, false)
+		if err != nil {
 			return fmt.Errorf("cluster %s; repeat the command to go on: %w", c.Name, err)
 		}
+		goesOn[c.Name] = loaded.Resumed
 	}
 	for _, c := range r.set.Clusters {
+		if goesOn[c.Name] {
+			continue
+		}
 		if err := r.client.Admin().ResumeCluster(ctx, c.Name); err != nil {
 			return fmt.Errorf("cluster %s is loaded and not resumed; repeat the command: %w", c.Name, err)
 		}
@@ -185,8 +191,8 @@ func (r *restoration) used(ctx context.Context) (map[string]bool, error) {
 }
 
 // load loads a cluster, or finds out whether that can be. One that this backup was
-// loaded into before is left as it is.
-func (r *restoration) load(ctx context.Context, c *backupCluster, dry bool) error {
+// loaded into before is left as it is, and refused if it was used since.
+func (r *restoration) load(ctx context.Context, c *backupCluster, dry bool) (*client.LoadedState, error) {
 	meter := r.p.newStateMeter("checked")
 	defer meter.end()
 	loaded, err := r.client.Admin().LoadCluster(ctx, c.Name, client.LoadRequest{
@@ -202,5 +208,5 @@ func (r *restoration) load(ctx context.Context, c *backupCluster, dry bool) erro
 	if err == nil && loaded.StateHash != c.StateHash {
 		err = failuref(reasonDifferent, "%s has state hash %s, %s lists %s", c.setFile.Name, loaded.StateHash, setList, c.StateHash)
 	}
-	return err
+	return loaded, err
 }

@@ -148,7 +148,10 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []func(context.Context) error{
-		r.check, r.define, func(ctx context.Context) error { return r.load(ctx, &r.set.Clusters[0], false) },
+		r.check, r.define, func(ctx context.Context) error {
+			_, err := r.load(ctx, &r.set.Clusters[0], false)
+			return err
+		},
 	} {
 		if err := step(t.Context()); err != nil {
 			t.Fatal(err)
@@ -178,9 +181,23 @@ func TestRestore(t *testing.T) {
 			t.Errorf("cluster %s comes back with %+v, had %+v", c.Name, have, want)
 		}
 	}
-	fresh.publish("one", 1)
+	for _, name := range []string{"alpha", "beta / ß"} {
+		if code, out := fresh.run("cluster", "suspend", name); code != 0 {
+			t.Fatalf("suspend: %s", out)
+		}
+	}
 	if code, out := fresh.run("restore", dir); code != 0 {
-		t.Errorf("what has gone on since: %d: %s", code, out)
+		t.Errorf("what is there, and suspended since: %d: %s", code, out)
+	}
+	fresh.want(true, 3, 5)
+	for _, name := range []string{"alpha", "beta / ß"} {
+		if code, out := fresh.run("cluster", "resume", name); code != 0 {
+			t.Fatalf("resume: %s", out)
+		}
+	}
+	fresh.publish("one", 1)
+	if code, out := fresh.run("restore", dir); code != 1 || !strings.Contains(out, "(NOT_EMPTY)") {
+		t.Errorf("what was used since: %d: %s", code, out)
 	}
 	fresh.want(false, 4, 5)
 }

@@ -3039,6 +3039,8 @@ type StateLoaded struct {
 	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`                         // of the file
 	Messages      uint64                 `protobuf:"varint,3,opt,name=messages,proto3" json:"messages,omitempty"`
 	Stores        []*StoreLoaded         `protobuf:"bytes,4,rep,name=stores,proto3" json:"stores,omitempty"`
+	Before        bool                   `protobuf:"varint,5,opt,name=before,proto3" json:"before,omitempty"`   // this load had been committed before; nothing was done
+	Resumed       bool                   `protobuf:"varint,6,opt,name=resumed,proto3" json:"resumed,omitempty"` // and the cluster was resumed since
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3099,6 +3101,20 @@ func (x *StateLoaded) GetStores() []*StoreLoaded {
 		return x.Stores
 	}
 	return nil
+}
+
+func (x *StateLoaded) GetBefore() bool {
+	if x != nil {
+		return x.Before
+	}
+	return false
+}
+
+func (x *StateLoaded) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
 }
 
 type StoreLoaded struct {
@@ -4395,13 +4411,15 @@ const file_api_perdure_v1_perdure_proto_rawDesc = "" +
 	"\x06loaded\x18\x03 \x01(\v2\x17.perdure.v1.StateLoadedR\x06loaded\">\n" +
 	"\fLoadVerified\x12\x12\n" +
 	"\x04load\x18\x01 \x01(\x04R\x04load\x12\x1a\n" +
-	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\x8f\x01\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\xc1\x01\n" +
 	"\vStateLoaded\x12\x1d\n" +
 	"\n" +
 	"state_hash\x18\x01 \x01(\tR\tstateHash\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x1a\n" +
 	"\bmessages\x18\x03 \x01(\x04R\bmessages\x12/\n" +
-	"\x06stores\x18\x04 \x03(\v2\x17.perdure.v1.StoreLoadedR\x06stores\"\x87\x01\n" +
+	"\x06stores\x18\x04 \x03(\v2\x17.perdure.v1.StoreLoadedR\x06stores\x12\x16\n" +
+	"\x06before\x18\x05 \x01(\bR\x06before\x12\x18\n" +
+	"\aresumed\x18\x06 \x01(\bR\aresumed\"\x87\x01\n" +
 	"\vStoreLoaded\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x1a\n" +
