@@ -159,13 +159,25 @@ func (s *Server) markLoaded(name string) (to string, err error) {
 	if err != nil {
 		return "", err
 	}
-	to = name + loadedSuffix
+	to = freeName(root, name+loadedSuffix)
 	err = errors.Join(root.Rename(name, to), wholefile.SyncDir(root), root.Close())
 	if err != nil {
 		return "", s.fileFault("rename "+name, err)
 	}
 	s.logger.Info("state file loaded and renamed", "file", to)
 	return to, nil
+}
+
+// freeName is a name that no regular file has: the given one, or that with a number. What
+// was loaded before under the same name is kept.
+func freeName(root *os.Root, name string) string {
+	free := name
+	for n := 2; ; n++ {
+		if info, err := root.Lstat(free); err != nil || !info.Mode().IsRegular() {
+			return free
+		}
+		free = fmt.Sprintf("%s.%d", name, n)
+	}
 }
 
 // fileFault is what a client hears of a file that cannot be read or written: what

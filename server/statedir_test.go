@@ -70,6 +70,15 @@ func TestStateFiles(t *testing.T) {
 	if _, err := read(r.GetName()); err != nil {
 		t.Error(err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, saved.File), []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := n.admin.MarkLoaded(n.ctx(), &perdurepb.MarkLoadedRequest{Name: saved.File}); err != nil || r.Name != "main.main-1.state.loaded.2" {
+		t.Errorf("the second is renamed to %v (%v)", r, err)
+	}
+	if again, err := read("main.main-1.state.loaded"); err != nil || string(again) == "another" {
+		t.Errorf("the first is %d bytes (%v)", len(again), err)
+	}
 	// A file that others write is not touched, and what cannot be written is said.
 	if err := os.Mkdir(filepath.Join(dir, saved.File), 0o700); err != nil {
 		t.Fatal(err)

@@ -76,7 +76,7 @@ func newSetDir(path string) (*os.Root, error) {
 		err = fmt.Errorf("backup: %w", err)
 	case slices.Contains(names, setList):
 		err = failuref(reasonFailed, "%s holds a backup; give another directory", path)
-	case len(names) > 0 && !slices.Contains(names, setRealm):
+	case len(names) > 0 && !slices.ContainsFunc(names, func(n string) bool { return n == setRealm || n == "."+setRealm+".new" || n == "."+setList+".new" }):
 		err = failuref(reasonFailed, "%s holds something else (%s); give a new directory", path, names[0])
 	}
 	if err != nil {
@@ -96,8 +96,90 @@ func namesIn(dir *os.Root) ([]string, error) {
 	return names, errors.Join(err, d.Close())
 }
 
-// backUp writes a backup of everything into dir.
-func (p *program) backUp(ctx context.Context, c *client.Client, dir *os.Root) (*backupSet, error) {
+// backUp writes a backup of everything into dir. Its list is begun first, so that nobody
+// else writes there meanwhile, and ended last.
+func (p *program) backUp(ctx context.Context, c *client.Client, dir *os.Root) (set *backupSet, err error) {
+	list, err := wholefile.Create(dir, setList)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %s: %w", setList, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, list.Discard())
+		}
+	}()
+	if _, err := dir.Lstat(setList); err == nil {
+		return nil, failuref(reasonFailed, "%s holds a backup, which another command has just made", dir.Name())
+	}
+	err = steady(func() (uint64, error) {
+		last := set
+		set, err = p.copyAll(ctx, c, dir)
+		if last != nil && set != nil {
+			err = errors.Join(err, set.removeOthers(dir, last))
+		}
+		if set == nil {
+			return 0, err
+		}
+		return set.Revision, err
+	}, func() (uint64, error) {
+		found, err := c.Admin().GetRealm(ctx, 0)
+		if err != nil {
+			return 0, err
+		}
+		return found.Revision, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	text, err := set.encode()
+	if err == nil {
+		_, err = list.Write(text)
+	}
+	if err == nil {
+		err = list.Commit()
+	}
+	return set, err
+}
+
+// steadyTries is how often a backup is begun because the definition has changed.
+const steadyTries = 5
+
+// steady calls do until the realm has the same revision when that is done as it said
+// that it began with: what was copied by another definition could not be restored. An
+// error of do counts only then, since the cluster that it names may be gone.
+func steady(do, revision func() (uint64, error)) error {
+	for range steadyTries {
+		began, err := do()
+		if began == 0 && err != nil {
+			return err
+		}
+		ended, failed := revision()
+		switch {
+		case failed != nil:
+			return errors.Join(err, failed)
+		case ended == began:
+			return err
+		}
+	}
+	return failuref(reasonFailed, "somebody applied another realm definition each of the %d times that the backup was begun: repeat it when nobody does", steadyTries)
+}
+
+// removeOthers removes the files of clusters that an earlier try wrote, and this did not.
+func (s *backupSet) removeOthers(dir *os.Root, last *backupSet) error {
+	for _, old := range last.Clusters {
+		if slices.ContainsFunc(s.Clusters, func(c backupCluster) bool { return c.setFile.Name == old.setFile.Name }) {
+			continue
+		}
+		if err := dir.Remove(old.setFile.Name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("backup: %w", err)
+		}
+	}
+	return nil
+}
+
+// copyAll writes the definition and every cluster. With an error it returns what it began
+// with, if it came so far.
+func (p *program) copyAll(ctx context.Context, c *client.Client, dir *os.Root) (*backupSet, error) {
 	found, err := c.Admin().GetRealm(ctx, 0)
 	if err != nil {
 		return nil, err
@@ -115,15 +197,11 @@ func (p *program) backUp(ctx context.Context, c *client.Client, dir *os.Root) (*
 	for i, name := range names {
 		b := backupCluster{Name: name}
 		if b.setFile, err = writeSetFile(dir, files[i], func(f *wholefile.File, sum hash.Hash) error { return p.saveInto(ctx, c, &b, f, sum) }); err != nil {
-			return nil, fmt.Errorf("cluster %s: %w", name, err)
+			return set, fmt.Errorf("cluster %s: %w", name, err)
 		}
 		set.Clusters = append(set.Clusters, b)
 	}
-	list, err := set.encode()
-	if err == nil {
-		_, err = writeSetFile(dir, setList, content(list))
-	}
-	return set, err
+	return set, nil
 }
 
 // writeSetFile writes a file of a backup, whole or not at all. What an earlier try has

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -75,6 +76,37 @@ func TestSetRefused(t *testing.T) {
 	for _, text := range []string{"", "{", "[]", `{"format":1,"more":1}`, strings.Repeat(" ", maxSetList+1)} {
 		if _, err := parseSet([]byte(text)); err == nil {
 			t.Errorf("%.20q is accepted", text)
+		}
+	}
+}
+
+// The definition that is copied is the one by which the clusters were, or there is no
+// backup.
+func TestBackupIsOfOneDefinition(t *testing.T) {
+	gone := errors.New("cluster gone")
+	for _, tc := range []struct {
+		began, ended []uint64
+		fails        error // the first time
+		want         string
+		times        int
+	}{
+		{began: []uint64{3}, ended: []uint64{3}, times: 1},
+		{began: []uint64{3, 4}, ended: []uint64{4, 4}, times: 2},
+		{began: []uint64{3, 4}, ended: []uint64{4, 4}, fails: gone, times: 2},
+		{began: []uint64{3}, ended: []uint64{3}, fails: gone, want: "cluster gone", times: 1},
+		{began: []uint64{0}, fails: gone, want: "cluster gone", times: 1},
+		{began: []uint64{1, 2, 3, 4, 5}, ended: []uint64{2, 3, 4, 5, 6}, want: "another realm definition", times: 5},
+	} {
+		times := 0
+		err := steady(func() (uint64, error) {
+			times++
+			if times == 1 {
+				return tc.began[0], tc.fails
+			}
+			return tc.began[times-1], nil
+		}, func() (uint64, error) { return tc.ended[times-1], nil })
+		if times != tc.times || (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %d times, %v", tc, times, err)
 		}
 	}
 }

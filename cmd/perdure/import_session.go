@@ -156,6 +156,9 @@ func (s *importSession) open(head importHead) (err error) {
 		}
 	}
 	if err == nil {
+		err = s.file.Sync()
+	}
+	if err == nil {
 		err = os.Rename(temporary, s.name)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/perdure/perdure/client"
+	"github.com/perdure/perdure/internal/wholefile"
 	"github.com/perdure/perdure/message"
 	"github.com/perdure/perdure/server"
 	"github.com/perdure/perdure/store/statefile"
@@ -200,6 +201,69 @@ func TestRestore(t *testing.T) {
 		t.Errorf("what was used since: %d: %s", code, out)
 	}
 	fresh.want(false, 4, 5)
+}
+
+// A command that was killed between loading and resuming is repeated; what an operator
+// has suspended with something else in it is not touched.
+func TestClusterRestoreRepeated(t *testing.T) {
+	t.Parallel()
+	old := newServer(t)
+	old.apply(twoClusters)
+	old.publish("one", 3)
+	file := filepath.Join(t.TempDir(), "alpha.state")
+	if code, out := old.run("cluster", "backup", "alpha", "--output", file); code != 0 {
+		t.Fatalf("backup: %s", out)
+	}
+	if code, out := old.run("cluster", "suspend", "alpha"); code != 0 {
+		t.Fatalf("suspend: %s", out)
+	}
+	if code, out := old.run("cluster", "restore", "alpha", file); code != 1 || !strings.Contains(out, "(NOT_EMPTY)") {
+		t.Errorf("into what was used: %d: %s", code, out)
+	}
+	fresh := newServer(t)
+	fresh.apply(twoClusters)
+	for range 2 {
+		if code, out := fresh.run("cluster", "load", "alpha", file); code != 0 {
+			t.Fatalf("load ends with %d: %s", code, out)
+		}
+	}
+	if code, out := fresh.run("cluster", "restore", "alpha", file); code != 0 || !strings.Contains(out, "loaded, and resumed") {
+		t.Errorf("restore ends with %d: %s", code, out)
+	}
+	fresh.want(false, 3, 0)
+}
+
+// A backup that was interrupted, however early, is begun again in the same directory; two
+// do not write there at a time.
+func TestBackupIntoADirectory(t *testing.T) {
+	t.Parallel()
+	o := newServer(t)
+	o.apply(twoClusters)
+	path := t.TempDir()
+	if err := os.WriteFile(filepath.Join(path, ".realm.yaml.new"), []byte("real"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.OpenRoot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	other, err := wholefile.Create(dir, setList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out := o.run("backup", "--all", path); code != 1 || !strings.Contains(out, "written already") {
+		t.Errorf("beside another: %d: %s", code, out)
+	}
+	if err := other.Discard(); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := o.run("backup", "--all", path); code != 0 {
+		t.Errorf("after one that was interrupted: %d: %s", code, out)
+	}
+	if code, out := newServer(t).run("restore", path); code != 0 {
+		t.Errorf("restore: %d: %s", code, out)
+	}
 }
 
 // storesOf returns what a state file says of its stores.
