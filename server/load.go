@@ -82,6 +82,7 @@ type loading struct {
 	durables  []statefile.Durable // of the file, without marks
 	targets   []*statepb.LoadTarget
 	names     []string // of the stores that targets are
+	replace   bool     // what stores have, which is what was asked for
 	suspended bool     // by this load: the cluster was empty, and nobody's
 	before    bool     // the load had been committed before
 	resumed   bool     // the cluster was, since
@@ -275,11 +276,13 @@ func (l *loading) assign(m *store.Machine) error {
 	return nil
 }
 
-// fit says why a store cannot become what the file has.
+// fit says why a store cannot become what the file has, and whether any has something
+// that is replaced. Where none has, nothing is replaced that comes later: the operator
+// has not seen it. Who goes on with the load finds the same.
 func (l *loading) fit(m *store.Machine) error {
 	for i, name := range l.names {
 		to, _ := m.StoreByName(name) // assign has found it
-		if !to.Untouched() && !l.open.GetReplace() {
+		if l.replace = l.replace || !to.Untouched(); l.replace && !l.open.GetReplace() {
 			return faultf(perdurepb.Reason_REASON_NOT_EMPTY, "store %q of cluster %s has been used; --replace puts the saved one in its place", name, l.t.cluster.Name)
 		}
 		for d := range l.durables {
@@ -305,8 +308,7 @@ func (l *loading) derive(last uint64) uint64 {
 }
 
 // begin begins the load, or finds out how far it has come. A cluster that nobody
-// has used is suspended for it; if somebody published before it was, that is not
-// replaced: the operator has not suspended it.
+// has used is suspended for it; what somebody published before it was is not replaced.
 func (l *loading) begin(ctx context.Context, suspended bool) error {
 	if !suspended {
 		if _, err := l.t.propose(ctx, store.AppendSuspend(nil, int64(l.t.cluster.Tuning.SuspendGrace))); err != nil {
@@ -330,7 +332,7 @@ func (l *loading) propose(ctx context.Context) error {
 	}
 	r, err := propose(ctx, l.t.hosted.group, store.AppendLoadBegin(nil, &statepb.LoadBegin{
 		Load: l.load, StateHash: l.manifest.StateHash, LastSession: l.manifest.LastSession, Time: l.manifest.Time,
-		Replace: l.open.GetReplace() && !l.suspended, Stores: l.targets,
+		Replace: l.replace, Stores: l.targets,
 	}))
 	switch {
 	case err != nil:

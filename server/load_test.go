@@ -304,7 +304,7 @@ func TestLoadInterrupted(t *testing.T) {
 		t.Errorf("again: %v (%v)", loaded, err)
 	}
 	// But another load of the same file is another one.
-	_, err = other.load(&perdurepb.LoadOpen{}, file)
+	_, err = other.load(&perdurepb.LoadOpen{Rename: map[string]string{"small": "loose", "loose": "small"}}, file)
 	wantReason(t, err, perdurepb.Reason_REASON_NOT_EMPTY)
 	l, again = other.begin(&perdurepb.LoadOpen{Replace: true}, file, len(file)/2)
 	if again == load {

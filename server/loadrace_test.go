@@ -59,6 +59,24 @@ func TestLoadReplacesNothingConfirmed(t *testing.T) {
 	}
 }
 
+// A load with --replace into an empty cluster goes on where it was, too.
+func TestLoadWithReplaceGoesOn(t *testing.T) {
+	t.Parallel()
+	n, _ := used(t)
+	file, _, _ := n.save(&perdurepb.SaveClusterRequest{})
+	other := start(t, testRealm)
+	l := other.looked(&perdurepb.LoadOpen{Replace: true}, file)
+	if err := l.begin(other.ctx(), false); err != nil {
+		t.Fatal(err)
+	}
+	if loaded, err := other.load(&perdurepb.LoadOpen{Replace: true}, file); err != nil || loaded.Messages != 6 {
+		t.Errorf("%v (%v)", loaded, err)
+	}
+	if id := other.last("flights"); id.Epoch() != 0 {
+		t.Errorf("its last id is %v", id)
+	}
+}
+
 // last returns the last id of a store of cluster main.
 func (n *node) last(name string) (id message.ID) {
 	n.t.Helper()
