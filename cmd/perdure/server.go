@@ -33,6 +33,7 @@ func (p *program) serverCommand() *cobra.Command {
 		if err != nil {
 			return usagef(cmd, "%w", err)
 		}
+		leaveHeapRoom(p.environ)
 		return p.serve(cmd.Context(), cfg)
 	}
 	cmd.AddCommand(p.shutdownCommand())
