@@ -181,7 +181,7 @@ func (r *importing) progress() *progress {
 	}
 	command := fmt.Sprintf("perdure store import %s %s %s%s", word(r.target.cluster), word(r.target.store), file, r.o.flags)
 	switch {
-	case g.resumes || g.Next == 1:
+	case g.resumes || g.Next == 1 || file != "-" && t.published()+r.skipped == 0:
 		g.GoOn = command
 	case r.o.format == portable.CSV:
 		g.GoOn = fmt.Sprintf("(head -n 1 FILE; tail -n +%d FILE) | %s", g.Next, command)
