@@ -100,14 +100,14 @@ func (b *backingUp) pacing() func(context.Context) error {
 	}
 }
 
-// turn measures for a while.
+// turn measures for a while; with backups for as long as one takes, at least.
 func (b *backingUp) turn(with bool) error {
 	ctx, over := context.WithCancel(b.r.ctx)
-	done := make(chan error, 1)
+	done, whole := make(chan error, 1), make(chan struct{})
 	phase, at := "without", 0
 	if with {
 		phase, at = "with a backup", 1
-		go func() { done <- b.again(ctx) }()
+		go func() { done <- b.again(ctx, whole) }()
 	} else {
 		done <- nil
 	}
@@ -115,6 +115,13 @@ func (b *backingUp) turn(with bool) error {
 	before, began := b.r.confirmed(), time.Now()
 	b.r.enter(phase, func() int64 { return b.r.confirmed() - before })
 	err := b.r.sleep(b.r.load.Duration / (2 * turns))
+	if with && err == nil {
+		select {
+		case <-whole:
+		case err = <-done:
+			done <- nil
+		}
+	}
 	b.rates[at] += float64(b.r.confirmed()-before) / time.Since(began).Seconds()
 	over()
 	if e := <-done; err == nil {
@@ -123,10 +130,10 @@ func (b *backingUp) turn(with bool) error {
 	return err
 }
 
-// again makes one backup after the other. That the turn is over while one is made is
-// no failure.
-func (b *backingUp) again(ctx context.Context) error {
-	for {
+// again makes one backup after the other, and closes whole after the first. That the
+// turn is over while one is made is no failure.
+func (b *backingUp) again(ctx context.Context, whole chan<- struct{}) error {
+	for first := true; ; first = false {
 		began := time.Now()
 		_, err := b.admin.SaveCluster(ctx, b.cluster, client.SaveRequest{Online: true, Out: func() (io.Writer, error) { return counted{&b.bytes}, nil }})
 		b.seconds += time.Since(began).Seconds()
@@ -137,6 +144,9 @@ func (b *backingUp) again(ctx context.Context) error {
 			return err
 		}
 		b.backups++
+		if first {
+			close(whole)
+		}
 	}
 }
 
