@@ -308,13 +308,18 @@ func (l *loading) derive(last uint64) uint64 {
 }
 
 // begin begins the load, or finds out how far it has come. A cluster that nobody
-// has used is suspended for it; what somebody published before it was is not replaced.
+// has used is suspended for it, which is refused if somebody has used it meanwhile: so
+// whoever repeats this after its server died replaces nothing that was confirmed.
 func (l *loading) begin(ctx context.Context, suspended bool) error {
 	if !suspended {
-		if _, err := l.t.propose(ctx, store.AppendSuspend(nil, int64(l.t.cluster.Tuning.SuspendGrace))); err != nil {
+		r, err := propose(ctx, l.t.hosted.group, store.AppendSuspendUnused(nil, int64(l.t.cluster.Tuning.SuspendGrace)))
+		if err != nil {
 			return err
 		}
-		l.suspended = true
+		l.suspended = r.Code == store.OK
+		if !l.suspended {
+			return l.refused(r)
+		}
 	}
 	err := l.propose(ctx)
 	if err == nil || !l.suspended || errors.Is(err, context.Canceled) {
@@ -353,7 +358,7 @@ func (l *loading) refused(r store.Result) *fault {
 	case store.Loading:
 		f.text = fmt.Sprintf("another file, or this one with other flags, is being loaded into cluster %s: repeat that command, or end it with perdure cluster load %s --abort", name, name)
 	case store.NotEmpty:
-		if l.suspended && l.open.GetReplace() {
+		if !l.replace && l.open.GetReplace() {
 			f.text += fmt.Sprintf("; somebody has just used cluster %s: perdure cluster suspend %[1]s comes first", name)
 			break
 		}

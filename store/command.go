@@ -166,6 +166,12 @@ func AppendSuspend(dst []byte, grace int64) []byte {
 	return appendProto(dst, kindSuspend, &statepb.Suspend{GraceMs: uint64(grace / 1e6)})
 }
 
+// AppendSuspendUnused appends a Suspend that is refused with NotEmpty if a store has
+// been used: whoever finds the cluster suspended by it finds nothing in it.
+func AppendSuspendUnused(dst []byte, grace int64) []byte {
+	return appendProto(dst, kindSuspend, &statepb.Suspend{GraceMs: uint64(grace / 1e6), Unused: true})
+}
+
 // AppendResume appends a Resume.
 func AppendResume(dst []byte) []byte { return appendProto(dst, kindResume, &statepb.Resume{}) }
 

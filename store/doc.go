@@ -40,7 +40,7 @@
 //
 // # Suspended
 //
-// From [AppendSuspend] to [AppendResume] the machine answers [Suspended] to a
+// From [AppendSuspend], or [AppendSuspendUnused], to [AppendResume] the machine answers [Suspended] to a
 // batch that is new, to whoever attaches or wants a durable made or deleted, and to
 // a definition that deletes anything. Nothing expires, since R stands still. What
 // ends something is applied as ever: settlements, releases, detaching. So is what

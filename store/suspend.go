@@ -19,6 +19,13 @@ func (m *Machine) Grace() int64 { return m.grace }
 
 // suspend applies a Suspend. The grace is for the leader and no part of the state.
 func (m *Machine) suspend(c *statepb.Suspend) Result {
+	if c.Unused {
+		for _, s := range m.stores {
+			if !s.untouched() {
+				return Result{Code: NotEmpty, Detail: fmt.Sprintf("store %q has been used", s.spec.name)}
+			}
+		}
+	}
 	m.suspended, m.grace = true, int64(min(c.GraceMs, maxGrace))*1e6
 	return Result{}
 }

@@ -193,3 +193,25 @@ func TestSuspendedIsSavedAlike(t *testing.T) {
 	}
 	r.want(Aborted, AppendPublish(nil, 1, session, 3, 2, plainBatch(t, 2, 1))) // what was refused stays so
 }
+
+// TestSuspendUnused looks at the Suspend of a load into a cluster that seemed unused:
+// what somebody had confirmed before it stays where it is, and the cluster goes on.
+func TestSuspendUnused(t *testing.T) {
+	r := newRig(t)
+	session := r.deploy(&statepb.Store{}, standard(10, "audit"))
+	r.want(OK, AppendSuspendUnused(nil, 5e9))
+	if !r.m.Suspended() || r.m.Grace() != 5e9 {
+		t.Errorf("suspended: %v, grace %d", r.m.Suspended(), r.m.Grace())
+	}
+	r.want(OK, AppendSuspendUnused(nil, 5e9)) // again
+	r.want(OK, AppendResume(nil))
+	r.want(OK, AppendPublish(nil, 1, session, 1, 1, plainBatch(t, 1, 2)))
+	if got := r.want(NotEmpty, AppendSuspendUnused(nil, 5e9)); got.Detail != `store "flights" has been used` || r.m.Suspended() {
+		t.Errorf("%+v, suspended: %v", got, r.m.Suspended())
+	}
+	r.want(OK, AppendSuspend(nil, 5e9))
+	r.want(NotEmpty, AppendSuspendUnused(nil, 5e9))
+	if !r.m.Suspended() {
+		t.Error("what an operator suspended was resumed")
+	}
+}

@@ -733,6 +733,7 @@ func (x *Checksum) GetHash() uint64 {
 type Suspend struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GraceMs       uint64                 `protobuf:"varint,1,opt,name=grace_ms,json=graceMs,proto3" json:"grace_ms,omitempty"` // the leader waits so long for acknowledgements; not state
+	Unused        bool                   `protobuf:"varint,2,opt,name=unused,proto3" json:"unused,omitempty"`                  // refused where a store has been used
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -772,6 +773,13 @@ func (x *Suspend) GetGraceMs() uint64 {
 		return x.GraceMs
 	}
 	return 0
+}
+
+func (x *Suspend) GetUnused() bool {
+	if x != nil {
+		return x.Unused
+	}
+	return false
 }
 
 // Resume undoes Suspend.
@@ -1145,9 +1153,10 @@ const file_api_state_v1_state_proto_rawDesc = "" +
 	"\bprefetch\x18\x03 \x01(\rR\bprefetch\"4\n" +
 	"\bChecksum\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\x04R\x04hash\"$\n" +
+	"\x04hash\x18\x02 \x01(\x04R\x04hash\"<\n" +
 	"\aSuspend\x12\x19\n" +
-	"\bgrace_ms\x18\x01 \x01(\x04R\agraceMs\"\b\n" +
+	"\bgrace_ms\x18\x01 \x01(\x04R\agraceMs\x12\x16\n" +
+	"\x06unused\x18\x02 \x01(\bR\x06unused\"\b\n" +
 	"\x06Resume\"\xc5\x01\n" +
 	"\tLoadBegin\x12\x12\n" +
 	"\x04load\x18\x01 \x01(\x06R\x04load\x12\x1d\n" +
