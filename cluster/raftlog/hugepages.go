@@ -42,14 +42,14 @@ func newRoom(reserve func(int64) bool) *room {
 }
 
 // keep counts bytes that are kept from now on, or no longer if it is negative. It
-// never blocks: room is made by a goroutine of its own.
-func (r *room) keep(bytes int64) {
+// never blocks: room is made by a goroutine of its own, which the caller joins.
+func (r *room) keep(bytes int64, making *sync.WaitGroup) {
 	if r.kept.Add(bytes) >= r.wake.Load() {
-		r.more()
+		r.more(making)
 	}
 }
 
-func (r *room) more() {
+func (r *room) more(making *sync.WaitGroup) {
 	if !r.mu.TryLock() {
 		return // another is making room
 	}
@@ -57,7 +57,7 @@ func (r *room) more() {
 		r.mu.Unlock()
 		return // it has been made
 	}
-	go func() {
+	making.Go(func() {
 		defer r.mu.Unlock()
 		n := roomFor(r.made.Load())
 		if !r.reserve(n) {
@@ -67,7 +67,7 @@ func (r *room) more() {
 		// The room is the heap's when the collector has been round.
 		runtime.GC()
 		r.wake.Store(r.made.Add(n) / 2)
-	}()
+	})
 }
 
 // roomFor is how much room is made where made bytes were: as much again.

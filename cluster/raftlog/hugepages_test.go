@@ -3,8 +3,8 @@ package raftlog
 import (
 	"math"
 	"slices"
+	"sync"
 	"testing"
-	"testing/synctest"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -12,43 +12,42 @@ import (
 )
 
 func TestRoomIsMadeAheadOfWhatIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var made []int64
-		enough := math.MaxInt
-		r := newRoom(func(n int64) bool {
-			made = append(made, n>>20)
-			return len(made) < enough
-		})
-		keep := func(mib int64) {
-			r.keep(mib << 20)
-			synctest.Wait()
-		}
-		keep(7)
-		if len(made) > 0 {
-			t.Errorf("%d MiB made for 7", made)
-		}
-		for range 600 {
-			keep(8)
-			if have := r.made.Load(); have < 2*r.kept.Load()-roomFrom {
-				t.Fatalf("room of %d MiB for %d", have>>20, r.kept.Load()>>20)
-			}
-		}
-		if want := []int64{512, 512, 1024, 2048, 2048, 2048, 2048}; !slices.Equal(made, want) {
-			t.Errorf("made %d MiB, want %d", made, want)
-		}
-		n := len(made)
-		keep(-4000)
-		keep(4000)
-		if len(made) != n {
-			t.Errorf("room was made again for what had room before: %d MiB", made[n:])
-		}
-		enough = n + 1
-		keep(1 << 20)
-		keep(1 << 20)
-		if len(made) != n+1 {
-			t.Errorf("asked %d times after a refusal", len(made)-n-1)
-		}
+	var made []int64
+	enough := math.MaxInt
+	r := newRoom(func(n int64) bool {
+		made = append(made, n>>20)
+		return len(made) < enough
 	})
+	var making sync.WaitGroup
+	keep := func(mib int64) {
+		r.keep(mib<<20, &making)
+		making.Wait()
+	}
+	keep(7)
+	if len(made) > 0 {
+		t.Errorf("%d MiB made for 7", made)
+	}
+	for range 600 {
+		keep(8)
+		if have := r.made.Load(); have < 2*r.kept.Load()-roomFrom {
+			t.Fatalf("room of %d MiB for %d", have>>20, r.kept.Load()>>20)
+		}
+	}
+	if want := []int64{512, 512, 1024, 2048, 2048, 2048, 2048}; !slices.Equal(made, want) {
+		t.Errorf("made %d MiB, want %d", made, want)
+	}
+	n := len(made)
+	keep(-4000)
+	keep(4000)
+	if len(made) != n {
+		t.Errorf("room was made again for what had room before: %d MiB", made[n:])
+	}
+	enough = n + 1
+	keep(1 << 20)
+	keep(1 << 20)
+	if len(made) != n+1 {
+		t.Errorf("asked %d times after a refusal", len(made)-n-1)
+	}
 }
 
 // TestMemoryCountsWhatItKeeps goes through all that makes entries come and go.

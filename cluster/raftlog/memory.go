@@ -20,6 +20,7 @@ type memoryShelf struct {
 	generations map[uint32]*memoryCopy
 	kept        int64 // bytes of all entries, as counted in room
 	room        *room
+	making      sync.WaitGroup // room
 }
 
 // memoryCopy is one generation.
@@ -65,7 +66,7 @@ func (s *memoryShelf) commit(changes []*change, _ bool) {
 	for _, c := range changes {
 		s.apply(c)
 	}
-	s.room.keep(s.kept - before)
+	s.room.keep(s.kept-before, &s.making)
 }
 
 func (s *memoryShelf) apply(c *change) {
@@ -155,10 +156,11 @@ func (s *memoryShelf) scan(generation uint32, r cluster.Range, yield func(*pb.En
 }
 
 func (s *memoryShelf) close() error {
+	defer s.making.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
-		s.room.keep(-s.kept)
+		s.room.keep(-s.kept, &s.making)
 	}
 	s.closed = true
 	s.generations, s.records, s.kept = nil, nil, 0
