@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -56,7 +57,7 @@ func (p *program) backupCommand() *cobra.Command {
 		}); err != nil {
 			return err
 		}
-		return p.printSet("backed up", args[0], set, *output)
+		return p.printSet("backed up", args[0], set, nil, *output)
 	}
 	return cmd
 }
@@ -70,7 +71,11 @@ func newSetDir(path string) (*os.Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
 	}
-	names, err := namesIn(dir)
+	entries, err := fs.ReadDir(dir.FS(), ".")
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
 	switch {
 	case err != nil:
 		err = fmt.Errorf("backup: %w", err)
@@ -83,17 +88,6 @@ func newSetDir(path string) (*os.Root, error) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return dir, nil
-}
-
-// namesIn lists a directory.
-func namesIn(dir *os.Root) ([]string, error) {
-	d, err := dir.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	names, err := d.Readdirnames(-1)
-	slices.Sort(names)
-	return names, errors.Join(err, d.Close())
 }
 
 // backUp writes a backup of everything into dir. Its list is begun first, so that nobody
@@ -262,12 +256,13 @@ func (p *program) saveInto(ctx context.Context, c *client.Client, b *backupClust
 type setDone struct {
 	Dir string `json:"dir"`
 	*backupSet
+	Left []string `json:"left_as_is,omitempty"`
 }
 
-// printSet prints what was backed up or restored.
-func (p *program) printSet(what, dir string, set *backupSet, output format) error {
+// printSet prints what was backed up or restored, and which clusters were not.
+func (p *program) printSet(what, dir string, set *backupSet, left []string, output format) error {
 	if output == formatJSON {
-		return p.writeJSON(p.stdout, setDone{dir, set})
+		return p.writeJSON(p.stdout, setDone{dir, set, left})
 	}
 	var rows [][]any
 	for _, c := range set.Clusters {
@@ -277,7 +272,14 @@ func (p *program) printSet(what, dir string, set *backupSet, output format) erro
 	if len(rows) > 0 {
 		printTable(&text, []string{"cluster", "file", "size", "messages", "entry", "state hash"}, rows)
 	}
-	fmt.Fprintf(&text, "%s: realm %s, revision %d, and %s: %s\n", dir, cell(set.Realm), set.Revision, countOf(len(set.Clusters), "cluster"), what)
+	for _, name := range left {
+		fmt.Fprintf(&text, "cluster %s: was %s before and has gone on since; it is left as it is\n", cell(name), what)
+	}
+	if done := len(set.Clusters) - len(left); done > 0 || len(left) == 0 {
+		fmt.Fprintf(&text, "%s: realm %s, revision %d, and %s: %s\n", dir, cell(set.Realm), set.Revision, countOf(done, "cluster"), what)
+	} else {
+		fmt.Fprintf(&text, "%s: nothing is %s\n", dir, what)
+	}
 	_, err := p.stdout.Write(text.Bytes())
 	return err
 }

@@ -1,6 +1,9 @@
 package main
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // heapRoomBytes is about how much garbage a server may make before it is collected,
 // however little it keeps.
@@ -16,7 +19,8 @@ var heapRoom []byte
 // and these were the slowest hundredth. Who sets GOGC or GOMEMLIMIT has decided.
 func leaveHeapRoom(environ []string) {
 	decided := func(v string) bool {
-		return len(v) > 5 && v[:5] == "GOGC=" || len(v) > 11 && v[:11] == "GOMEMLIMIT="
+		name, value, _ := strings.Cut(v, "=")
+		return value != "" && (name == "GOGC" || name == "GOMEMLIMIT")
 	}
 	if heapRoom == nil && !slices.ContainsFunc(environ, decided) {
 		heapRoom = make([]byte, heapRoomBytes)

@@ -125,9 +125,6 @@ func importFlags(cmd *cobra.Command) string {
 	return b.String()
 }
 
-// dirOf is the directory that a file is in.
-func dirOf(name string) string { return filepath.Dir(name) }
-
 // checkImport reads the whole input and publishes nothing.
 func (p *program) checkImport(ctx context.Context, in importInput, o importOptions, output format) error {
 	n := 0

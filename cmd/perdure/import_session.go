@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/perdure/perdure/client"
@@ -146,7 +147,7 @@ func (s *importSession) open(head importHead) (err error) {
 	}
 	before, known := s.mark(head.Before)
 	s.head, s.marks = head, nil
-	if s.file, err = os.CreateTemp(dirOf(s.name), ".import-*"); err != nil {
+	if s.file, err = os.CreateTemp(filepath.Dir(s.name), ".import-*"); err != nil {
 		return sessionFailed(err)
 	}
 	temporary := s.file.Name()

@@ -53,7 +53,7 @@ func (p *program) restoreCommand() *cobra.Command {
 		}); err != nil {
 			return err
 		}
-		return p.printSet("restored", args[0], set, *output)
+		return p.printSet("restored", args[0], set, r.left, *output)
 	}
 	return cmd
 }
@@ -67,6 +67,7 @@ type restoration struct {
 
 	document []byte
 	realm    *realm.Realm
+	left     []string // clusters that have gone on since an earlier restoration
 }
 
 // check reads every file to its end, before anything is changed.
@@ -124,17 +125,18 @@ func (r *restoration) run(ctx context.Context) error {
 			}
 		}
 	}
-	goesOn := map[string]bool{} // since an earlier try: whoever has suspended it again resumes it
 	for i := range r.set.Clusters {
 		c := &r.set.Clusters[i]
 		loaded, err := r.load(ctx, c, false)
 		if err != nil {
 			return fmt.Errorf("cluster %s; repeat the command to go on: %w", c.Name, err)
 		}
-		goesOn[c.Name] = loaded.Resumed
+		if loaded.Resumed { // whoever has suspended it again resumes it
+			r.left = append(r.left, c.Name)
+		}
 	}
 	for _, c := range r.set.Clusters {
-		if goesOn[c.Name] {
+		if slices.Contains(r.left, c.Name) {
 			continue
 		}
 		if err := r.client.Admin().ResumeCluster(ctx, c.Name); err != nil {
