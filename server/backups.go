@@ -3,10 +3,9 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -112,11 +111,12 @@ func (b *backups) look(ctx context.Context, t *target, p backupPlan) (time.Durat
 // process left that was killed while it made one is removed.
 func (b *backups) made(t *target) (made []time.Time, err error) {
 	err = b.inDir(func(dir *os.Root) error {
-		names, err := readNames(dir)
+		entries, err := fs.ReadDir(dir.FS(), ".")
 		if err != nil {
 			return b.server.fileFault("list its state directory", err)
 		}
-		for _, name := range names {
+		for _, e := range entries {
+			name := e.Name()
 			if at, ok := backupMade(t.cluster.Name, t.hosted.name, name); ok {
 				made = append(made, at)
 			}
@@ -155,18 +155,4 @@ func (b *backups) inDir(f func(*os.Root) error) error {
 		return err
 	}
 	return errors.Join(f(dir), dir.Close())
-}
-
-// readNames returns the names in a directory, sorted.
-func readNames(dir *os.Root) ([]string, error) {
-	d, err := dir.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	names, err := d.Readdirnames(-1)
-	slices.Sort(names)
-	if err = errors.Join(err, d.Close()); err != nil {
-		return nil, fmt.Errorf("its names: %w", err)
-	}
-	return names, nil
 }
