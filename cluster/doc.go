@@ -5,7 +5,7 @@
 // the realm itself). A [Replica] is one member of it: Raft and the machine as a
 // deterministic object without a goroutine, clock, random source or socket.
 // Inputs go in as method calls; [Effects] come out. A [Group] is the shell that
-// runs a replica on one goroutine; a [Host] runs the groups of a server. The
+// runs a replica, one turn at a time; a [Host] runs the groups of a server. The
 // simulator in integration/sim drives the same Replica with no Group around it.
 //
 //	            Propose          Append            done

@@ -43,9 +43,11 @@ type GroupConfig struct {
 	OnFail func(error)
 }
 
-// Group runs one replica. One goroutine, run, owns the replica, its machine and
-// everything they point to; all other methods reach it through the inbox, so the
-// machine needs no lock.
+// Group runs one replica. Only in a turn are the replica, its machine and
+// everything they point to touched, and one runs at a time, so the machine needs no
+// lock. Everything else reaches them through the inbox. Turns are run by a goroutine
+// of the group's own, the loop, and for a lone message by the goroutine that brings
+// it (see here).
 type Group[R any] struct {
 	cfg     GroupConfig
 	host    *Host
@@ -60,9 +62,17 @@ type Group[R any] struct {
 		bytes int         // of proposals accepted and not done
 		room  []*place[R] // proposals that wait for room, the oldest first
 	}
-	writing  int      // the loop's: writes that the log has not done
-	onFollow []func() // the loop's: told when this replica does not lead
-	nextTick int64    // the host's ticker owns it
+	// turns is held by who runs a turn: the loop, or whoever brings a lone message.
+	// It guards the replica, its machine and these.
+	turns    sync.Mutex
+	taken    inbox[R] // by the turn
+	effects  Effects  // of the turn
+	armed    int64    // Mono at which the loop wakes by itself, 0 never
+	failed   error    // of a turn that the loop did not run: it ends by it
+	writing  int      // writes that the log has not done
+	onFollow []func() // told when this replica does not lead
+
+	nextTick int64 // the host's ticker owns it
 
 	wake chan struct{} // capacity 1: a signal, not a queue
 	done chan struct{} // closed when run has returned
@@ -239,23 +249,24 @@ func (g *Group[R]) run() {
 	defer g.end()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var in inbox[R]
+	g.turns.Lock() // and not unlocked at the end: then nobody may touch the replica
 	for {
-		if d := g.replica.Deadline(); d != 0 {
-			timer.Reset(max(0, time.Duration(d-g.host.now().Mono)))
-		} else {
-			timer.Reset(time.Hour)
+		wait := time.Hour
+		if g.armed = g.replica.Deadline(); g.armed != 0 {
+			wait = max(0, time.Duration(g.armed-g.host.now().Mono))
 		}
+		g.turns.Unlock()
+		timer.Reset(wait)
 		select {
 		case <-g.wake:
 		case <-timer.C:
 		}
-		stop, err := g.turn(&in)
-		if err != nil {
-			g.err = err
+		g.turns.Lock()
+		if g.err = g.failed; g.err != nil {
 			return
 		}
-		if stop {
+		var stop bool
+		if stop, g.err = g.turn(); stop || g.err != nil {
 			return
 		}
 	}
@@ -310,138 +321,6 @@ func (g *Group[R]) survives(f func()) (ok bool) {
 	}()
 	f()
 	return true
-}
-
-// turn takes what waits, feeds it to the replica and carries out what comes of
-// it, until nothing is left to do.
-func (g *Group[R]) turn(in *inbox[R]) (stop bool, err error) {
-	var eff Effects
-	for first := true; ; first = false {
-		g.take(in)
-		if !first && in.empty() {
-			break
-		}
-		now := g.host.now()
-		if err := g.feed(now, in, &eff); err != nil {
-			return false, err
-		}
-		if in.stop {
-			return true, nil
-		}
-		if err := g.replica.Advance(now, &eff); err != nil {
-			return false, err
-		}
-		g.perform(&eff)
-		g.publish()
-		// Also while more keeps coming: a busy group must still hand out.
-		g.replica.Settle(now)
-	}
-	return false, nil
-}
-
-// drain waits for the writes that the log still has: whoever opens the log next
-// must find them done.
-func (g *Group[R]) drain() {
-	for {
-		g.in.Lock()
-		g.writing -= len(g.in.stored)
-		g.in.stored = nil
-		g.in.Unlock()
-		if g.writing <= 0 {
-			return
-		}
-		<-g.wake
-	}
-}
-
-func (in *inbox[R]) empty() bool {
-	return in.ticks == 0 && len(in.messages) == 0 && len(in.snapshots) == 0 && len(in.proposals) == 0 &&
-		len(in.stored) == 0 && len(in.calls) == 0 && len(in.down) == 0 && len(in.silent) == 0 && !in.stop
-}
-
-// take moves what waits into in, whose slices it gives the inbox in exchange.
-func (g *Group[R]) take(in *inbox[R]) {
-	clear(in.messages)
-	clear(in.proposals)
-	clear(in.stored)
-	clear(in.calls)
-	empty := inbox[R]{
-		messages: in.messages[:0], snapshots: in.snapshots[:0], proposals: in.proposals[:0],
-		stored: in.stored[:0], calls: in.calls[:0], down: in.down[:0], silent: in.silent[:0],
-	}
-	g.in.Lock()
-	*in, g.in.inbox = g.in.inbox, empty
-	g.in.Unlock()
-}
-
-func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
-	g.writing -= len(in.stored)
-	if g.replica.Quiet() {
-		for replica, server := range g.servers {
-			g.replica.Hear(replica, g.host.seen(server))
-		}
-	}
-	// First, since nothing else may fail before they belong to the replica, which
-	// answers them whatever happens.
-	for _, p := range in.proposals {
-		g.replica.Propose(p)
-	}
-	for _, w := range in.stored {
-		if w.Write.Install != nil {
-			g.receiving.Store(false)
-		}
-		if err := g.replica.Stored(w, eff); err != nil {
-			return err
-		}
-	}
-	// A loop that was held up must not take the ticks it missed for silence of
-	// the leader: one tick stands for all of them.
-	if in.ticks > 0 {
-		g.replica.Tick(now)
-	}
-	for _, m := range in.messages {
-		g.replica.Step(now, m)
-	}
-	for _, s := range in.snapshots {
-		g.replica.StepSnapshot(now, s.m, s.in)
-		// A snapshot that Raft does not want must be told apart before the next.
-		if err := g.replica.Advance(now, eff); err != nil {
-			return err
-		}
-		if !g.replica.installs {
-			g.receiving.Store(false)
-		}
-	}
-	for replica, server := range g.servers {
-		if slices.Contains(in.down, server) {
-			g.replica.PeerDown(now, replica)
-		}
-		if slices.Contains(in.silent, server) {
-			g.replica.Silent(now, replica)
-		}
-	}
-	for _, f := range in.calls {
-		f(now)
-	}
-	return nil
-}
-
-func (g *Group[R]) perform(eff *Effects) {
-	for _, m := range eff.Messages {
-		if !g.host.send(g.servers[m.GetTo()], g.envelope(m), m) {
-			g.replica.Unreachable(m.GetTo())
-		}
-	}
-	for _, w := range eff.Writes {
-		g.log.Append(w.Write, func() { g.post(func(in *inbox[R]) { in.stored = append(in.stored, w) }) })
-		g.writing++ // not of a write that panicked: it is never done
-	}
-	for _, s := range eff.Snapshots {
-		g.send(s)
-	}
-	clear(eff.Messages)
-	clear(eff.Writes)
-	*eff = Effects{Messages: eff.Messages[:0], Writes: eff.Writes[:0]}
 }
 
 func (g *Group[R]) envelope(m *pb.Message) Envelope {
@@ -530,7 +409,9 @@ func (g *Group[R]) patience() int64 {
 	return g.cfg.electionTimeout()
 }
 
-func (g *Group[R]) receive(e Envelope, m *pb.Message) {
+// receive takes a message. If alone is set, nothing else waits behind it where it
+// came from.
+func (g *Group[R]) receive(e Envelope, m *pb.Message, alone bool) {
 	// A snapshot has a way of its own: without its body Raft must not see one.
 	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID || m.GetType() == pb.MsgSnap {
 		return
@@ -540,6 +421,12 @@ func (g *Group[R]) receive(e Envelope, m *pb.Message) {
 		g.in.messages = append(g.in.messages, m)
 	}
 	g.in.Unlock()
+	if alone && weight(m) <= littleBytes {
+		// Appends have a connection of their own: if it waits for the disk here,
+		// heartbeats and votes do not.
+		g.here(m.GetType() == pb.MsgApp)
+		return
+	}
 	g.signal()
 }
 

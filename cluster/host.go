@@ -71,7 +71,7 @@ type member interface {
 	tick(now int64) bool
 	watch(silence func(server uint64, asks bool) int64)
 	patience() int64
-	receive(Envelope, *pb.Message)
+	receive(e Envelope, m *pb.Message, alone bool)
 	receiveSnapshot(Envelope, *pb.Message, io.Reader) error
 	peerDown(server uint64)
 }
@@ -244,7 +244,7 @@ func (h *Host) replica(e Envelope) member {
 // send carries a message to another replica, which may be on this server.
 func (h *Host) send(server uint64, e Envelope, m *pb.Message) bool {
 	if server == h.server() {
-		h.Receive(server, e, m)
+		h.Receive(server, e, m, false) // the sender is in a turn
 		return true
 	}
 	return h.opts.Transport.Send(server, e, m)
@@ -293,9 +293,9 @@ func (h *Host) now() Now {
 func (h *Host) mono(t time.Time) int64 { return int64(t.Sub(h.start)) + 1 }
 
 // Receive implements [Receiving].
-func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message) {
+func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message, alone bool) {
 	if g := h.replica(e); g != nil {
-		g.receive(e, m)
+		g.receive(e, m, alone)
 	}
 }
 

@@ -24,7 +24,7 @@ func (l plainLog) InitialState() (*pb.HardState, *pb.ConfState, error) {
 	return hs, &pb.ConfState{Voters: l.voters}, err
 }
 
-func (l plainLog) Append(w Write, done func()) {
+func (l plainLog) Append(w Write, done func(here bool)) (waits bool) {
 	if w.HardState != nil {
 		if err := l.SetHardState(w.HardState); err != nil {
 			panic(err)
@@ -33,8 +33,11 @@ func (l plainLog) Append(w Write, done func()) {
 	if err := l.MemoryStorage.Append(w.Entries); err != nil {
 		panic(err)
 	}
-	done()
+	done(true)
+	return false
 }
+
+func (l plainLog) Work() bool { return false }
 
 func (l plainLog) Checkpoint(Checkpoint) error                   { return nil }
 func (l plainLog) Pages(func(k, v []byte) error) (uint64, error) { return 0, nil }
@@ -106,7 +109,7 @@ func (p *puppet) store() {
 		writes := p.eff.Writes
 		p.eff.Writes = nil
 		for _, w := range writes {
-			p.log.Append(w.Write, func() {
+			p.log.Append(w.Write, func(bool) {
 				if err := p.Stored(w, &p.eff); err != nil {
 					p.t.Fatal(err)
 				}

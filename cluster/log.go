@@ -36,9 +36,18 @@ type Log interface {
 	// Append writes w as one atomic step, and runs done when w survives what
 	// the engine's mode promises. For one group, writes take effect and done
 	// runs in the order of the calls. done runs before Append returns if the
-	// engine writes inline (memory, async), else on the engine's append worker;
-	// it must not block. After done, reads see the write; before, they may.
-	Append(w Write, done func())
+	// engine writes inline (memory, async), else on the engine's append worker or
+	// within Work; it must not block. here says that it runs in a call of the
+	// group's, of Append or Work. After done, reads see the write; before, they may.
+	// waits says that w was appended with Here and is left for Work.
+	Append(w Write, done func(here bool)) (waits bool)
+
+	// Work writes what waits for it, on the calling goroutine and to the disk, and
+	// reports true. Unless others wait too or the append worker is at work: then it
+	// leaves all to that one. Whoever was told that something waits must call it
+	// soon, and not in a turn of the group: the disk may take its time. It may be
+	// called by any goroutine.
+	Work() bool
 
 	// Checkpoint writes c as one atomic step without waiting for the disk. It
 	// survives a crash only if every Append before it survives.
@@ -75,6 +84,8 @@ type Write struct {
 	// EntrySum) does: it was computed or checked where the entry came from, and the
 	// log may take it for its own.
 	Summed bool
+	// Here says that the caller will call Work, if Append asks for it.
+	Here bool
 	// Install, if not nil, makes the received generation the current one: its
 	// pages, its live entries, a log that is empty and begins after the
 	// snapshot, HardState and then Entries, in one switch.

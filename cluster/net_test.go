@@ -97,6 +97,8 @@ type network struct {
 	cut   map[[2]uint64]bool
 	snaps int // sent
 	sent  map[pb.MessageType]int
+	alone bool // every message comes alone, else every other
+	later bool // and not before the sender's turn is over
 	wg    sync.WaitGroup
 }
 
@@ -149,8 +151,19 @@ func (w wire) Send(server uint64, e cluster.Envelope, m *pb.Message) bool {
 	}
 	w.net.mu.Lock()
 	w.net.sent[m.GetType()]++
+	alone := w.net.alone || w.net.sent[m.GetType()]%2 == 0
+	later := w.net.later
 	w.net.mu.Unlock()
-	h.Receive(w.from, e, proto.Clone(m).(*pb.Message))
+	received := proto.Clone(m).(*pb.Message)
+	if later {
+		w.net.wg.Add(1)
+		time.AfterFunc(time.Microsecond, func() { // fake time: when nobody does anything
+			defer w.net.wg.Done()
+			h.Receive(w.from, e, received, alone)
+		})
+		return true
+	}
+	h.Receive(w.from, e, received, alone)
 	return true
 }
 

@@ -86,7 +86,7 @@ func (e *ensemble) settle() {
 				writes := eff.Writes
 				eff.Writes = nil
 				for _, w := range writes {
-					e.logs[i].Append(w.Write, func() {
+					e.logs[i].Append(w.Write, func(bool) {
 						if err := r.Stored(w, &eff); err != nil {
 							e.t.Fatal(err)
 						}

@@ -46,7 +46,7 @@ func (a *alone) perform() {
 		writes := a.eff.Writes
 		a.eff = cluster.Effects{}
 		for _, w := range writes {
-			a.log.Append(w.Write, func() {
+			a.log.Append(w.Write, func(bool) {
 				if err := a.Stored(w, &a.eff); err != nil {
 					a.t.Fatal(err)
 				}
@@ -66,7 +66,7 @@ func TestACrashRightAfterACheckpointIsRecovered(t *testing.T) {
 		writes := a.eff.Writes
 		a.eff = cluster.Effects{}
 		for _, w := range writes {
-			a.log.Append(w.Write, func() {
+			a.log.Append(w.Write, func(bool) {
 				if err := a.Stored(w, &a.eff); err != nil {
 					t.Fatal(err)
 				}

@@ -13,7 +13,8 @@ type place[R any] struct {
 
 // Propose queues p. It blocks while inboxBytes wait, bounded by ctx; who waits
 // longest is let in first. An error means that nothing happened and Done will
-// not run.
+// not run. If little waits, the group's turn is run before Propose returns, with the
+// callbacks of all that it ends: the caller must hold nothing that they need.
 func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	n, done := p.size(), p.Done
 	p.Done = func(r R, err error) {
@@ -30,6 +31,7 @@ func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	if len(g.in.room) == 0 && g.fits(n) {
 		g.accept(p)
 		g.in.Unlock()
+		g.here(false)
 		return nil
 	}
 	w := &place[R]{p, make(chan struct{})}
@@ -62,7 +64,6 @@ func (g *Group[R]) fits(n int) bool { return g.in.bytes == 0 || g.in.bytes+n <= 
 func (g *Group[R]) accept(p Proposal[R]) {
 	g.in.bytes += p.size()
 	g.in.proposals = append(g.in.proposals, p)
-	g.signal()
 }
 
 // letIn takes the proposals for which there is room, the oldest first, so that
@@ -75,6 +76,7 @@ func (g *Group[R]) letIn() {
 		}
 		g.in.room = slices.Delete(g.in.room, 0, 1)
 		g.accept(w.proposal)
+		g.signal()
 		close(w.let)
 	}
 }

@@ -79,7 +79,7 @@ func (c *trio) poison(i int) {
 	from, to := uint64((i+1)%3+1), uint64(i+1)
 	c.hosts[i].Receive(from, cluster.Envelope{Group: 7, From: from, To: to}, &pb.Message{
 		Type: pb.MsgHeartbeat.Enum(), From: &from, To: &to, Term: &term, Commit: &commit,
-	})
+	}, i%2 == 0)
 }
 
 func TestWhatWaitsIsAnsweredWhenAReplicaFails(t *testing.T) {
@@ -112,11 +112,11 @@ type breaks struct {
 	on *bool
 }
 
-func (b breaks) Append(w cluster.Write, done func()) {
+func (b breaks) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	if *b.on {
 		panic("planted in the log")
 	}
-	b.Log.Append(w, done)
+	return b.Log.Append(w, done)
 }
 
 func TestAPanicOfTheLogEndsTheReplica(t *testing.T) {

@@ -67,7 +67,7 @@ func hard(term, vote, commit uint64) *pb.HardState {
 func must(t *testing.T, s Subject, m *Model, w cluster.Write) {
 	t.Helper()
 	ran := false
-	s.Log().Append(w, func() { ran = true })
+	s.Log().Append(w, func(bool) { ran = true })
 	s.Settle()
 	if !ran {
 		t.Fatal("done has not run")
@@ -121,7 +121,7 @@ func testOrder(t *testing.T, s Subject) {
 			w.Entries[0].Index = new(m.Last + 1)
 		}
 		m.Append(w)
-		s.Log().Append(w, func() { order = append(order, n) })
+		s.Log().Append(w, func(bool) { order = append(order, n) })
 	}
 	s.Settle()
 	if len(order) != 50 || !slices.IsSorted(order) {
@@ -164,7 +164,7 @@ func testRefused(t *testing.T, s Subject) {
 					t.Errorf("%s: accepted", name)
 				}
 			}()
-			s.Log().Append(w, func() { t.Errorf("%s: done", name) })
+			s.Log().Append(w, func(bool) { t.Errorf("%s: done", name) })
 		}()
 		s.Settle()
 	}

@@ -114,26 +114,35 @@ func (d *Driver) append(l cluster.Log, done func(), at uint64) (string, error) {
 		at++
 	}
 	d.Model.Append(w)
-	l.Append(w, done)
+	d.write(l, w, done)
 	return fmt.Sprintf("append %d..%d term %d", w.Entries[0].GetIndex(), at-1, term), nil
+}
+
+// write appends, and at random leaves the writing to Work, or to whoever comes next.
+func (d *Driver) write(l cluster.Log, w cluster.Write, done func()) {
+	how := d.rng.IntN(8) // the same for every log
+	w.Here = how < 4
+	if l.Append(w, func(bool) { done() }) && how > 0 {
+		l.Work()
+	}
 }
 
 func (d *Driver) vote(l cluster.Log, done func()) (string, error) {
 	w := cluster.Write{HardState: &pb.HardState{Term: new(d.Model.Term + 1), Vote: new(d.rng.Uint64N(4)), Commit: new(d.Model.Commit)}}
 	d.Model.Append(w)
-	l.Append(w, done)
+	d.write(l, w, done)
 	return fmt.Sprint("vote ", w.HardState), nil
 }
 
 func (d *Driver) commit(l cluster.Log, done func()) (string, error) {
 	if d.Model.Last <= d.Model.Commit {
-		l.Append(cluster.Write{}, done)
+		d.write(l, cluster.Write{}, done)
 		return "nothing", nil
 	}
 	commit := d.Model.Commit + 1 + d.rng.Uint64N(d.Model.Last-d.Model.Commit)
 	w := cluster.Write{HardState: &pb.HardState{Term: new(d.Model.Term), Vote: new(d.Model.Vote), Commit: new(commit)}}
 	d.Model.Append(w)
-	l.Append(w, done)
+	d.write(l, w, done)
 	return fmt.Sprint("commit ", commit), nil
 }
 
@@ -216,7 +225,7 @@ func (d *Driver) install(l cluster.Log, done func()) (string, error) {
 	}
 	m.Append(w)
 	d.Model = m
-	l.Append(w, done)
+	d.write(l, w, done)
 	return fmt.Sprintf("install %d with %d entries behind", m.Applied, len(w.Entries)), nil
 }
 

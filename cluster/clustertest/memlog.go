@@ -56,7 +56,7 @@ type step struct {
 	write      cluster.Write
 	installed  *image // by write
 	checkpoint *cluster.Checkpoint
-	done       func()
+	done       func(here bool)
 }
 
 var _ cluster.Log = (*MemLog)(nil)
@@ -78,9 +78,9 @@ func (l *MemLog) MayHaveForgotten() error {
 }
 
 // Append implements cluster.Log. It panics on what raft never asks for.
-func (l *MemLog) Append(w cluster.Write, done func()) {
+func (l *MemLog) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	if l.dead {
-		return
+		return false
 	}
 	s := step{write: w, done: done}
 	if w.Install != nil {
@@ -93,7 +93,11 @@ func (l *MemLog) Append(w cluster.Write, done func()) {
 	}
 	l.now.check(w, s.installed)
 	l.take(s)
+	return false
 }
+
+// Work implements cluster.Log: nothing ever waits for it.
+func (l *MemLog) Work() bool { return false }
 
 // Checkpoint implements cluster.Log.
 func (l *MemLog) Checkpoint(c cluster.Checkpoint) error {
@@ -113,21 +117,21 @@ func (l *MemLog) take(s step) {
 	l.now.apply(s)
 	switch l.mode {
 	case Memory:
-		l.run(s.done)
+		l.run(s.done, true)
 	case Async:
 		done := s.done
 		s.done = nil
 		l.steps = append(l.steps, s)
 		l.written++
-		l.run(done)
+		l.run(done, true)
 	case Sync:
 		l.steps = append(l.steps, s)
 	}
 }
 
-func (l *MemLog) run(done func()) {
+func (l *MemLog) run(done func(bool), here bool) {
 	if done != nil {
-		done()
+		done(here)
 	}
 }
 
@@ -164,7 +168,7 @@ func (l *MemLog) SyncSome(n int) {
 	for _, s := range steps {
 		// A crash in a done ends the rest.
 		if !l.dead {
-			l.run(s.done)
+			l.run(s.done, false)
 		}
 	}
 }

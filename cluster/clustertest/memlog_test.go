@@ -69,7 +69,7 @@ func crashMemLog(t *testing.T, mode Mode, crash Crash) {
 		l.Write(2)
 		written, queued := l.Unsynced(), l.Queued()
 		next := l.Crash(crash)
-		l.Append(cluster.Write{}, func() { t.Error("a crashed log runs done") })
+		l.Append(cluster.Write{}, func(bool) { t.Error("a crashed log runs done") })
 
 		// Aborted receives and the like are no steps of the log, so look for the
 		// prefix instead of counting.
@@ -97,7 +97,7 @@ func crashMemLog(t *testing.T, mode Mode, crash Crash) {
 
 func TestMemLogMemory(t *testing.T) {
 	l := NewMemLog(Memory, 1, Voters)
-	l.Append(cluster.Write{HardState: hard(1, 1, 0), Entries: entries(1, 1, "a")}, func() {})
+	l.Append(cluster.Write{HardState: hard(1, 1, 0), Entries: entries(1, 1, "a")}, func(bool) {})
 	next := l.Stop()
 	if err := next.MayHaveForgotten(); !errors.Is(err, cluster.ErrMayHaveForgotten) {
 		t.Fatal(err)

@@ -196,7 +196,7 @@ func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 			continue
 		}
 		p.received.Add(1)
-		p.t.opts.Receiving.Receive(p.id, e, m)
+		p.t.opts.Receiving.Receive(p.id, e, m, len(d.b) == 0 && c.in.r.Buffered() == 0)
 	}
 	return d.err
 }

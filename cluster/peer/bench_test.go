@@ -15,7 +15,7 @@ type counter struct {
 	slots chan struct{}
 }
 
-func (c *counter) Receive(uint64, cluster.Envelope, *pb.Message) { <-c.slots }
+func (c *counter) Receive(uint64, cluster.Envelope, *pb.Message, bool) { <-c.slots }
 
 // BenchmarkAppends sends MsgApp of one entry over loopback, with a window in
 // flight, and waits until all have arrived.

@@ -57,7 +57,7 @@ func newRecorder() *recorder {
 	}
 }
 
-func (r *recorder) Receive(server uint64, e cluster.Envelope, m *pb.Message) {
+func (r *recorder) Receive(server uint64, e cluster.Envelope, m *pb.Message, _ bool) {
 	if h := r.hold.Load(); h != nil {
 		(*h)(m)
 	}

@@ -12,7 +12,7 @@ import (
 // Append implements cluster.Log. It panics on what raft never asks for: a term
 // that falls, a vote that changes within a term, a gap in the log, an overwrite
 // of what is committed, a receiver that is not this log's open one. After the engine was closed it drops w, and done never runs.
-func (l *Log) Append(w cluster.Write, done func()) {
+func (l *Log) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	if w.Install != nil {
 		r, ok := w.Install.(*Receiver)
 		if !ok || !l.ours(r) {
@@ -22,10 +22,10 @@ func (l *Log) Append(w cluster.Write, done func()) {
 	}
 	c := l.take(w)
 	if c == nil {
-		return
+		return false
 	}
 	if done == nil {
-		done = func() {}
+		done = func(bool) {}
 	}
 	e := l.engine
 	e.appends.Add(1)
@@ -33,19 +33,24 @@ func (l *Log) Append(w cluster.Write, done func()) {
 	c.done = done
 	switch {
 	case c.empty() && l.pending.Load() == 0:
-		done()
+		done(true)
 	case e.queue != nil:
 		if c.sync = !c.empty(); c.empty() {
 			l.pending.Add(1) // it only waits for its turn
 		}
-		e.queue.add(c)
+		waits = w.Here && c.sync
+		e.queue.add(c, !waits)
 	default:
 		e.shelf.commit([]*change{c}, true)
 		l.pending.Add(-1)
 		l.promise(c)
-		done()
+		done(true)
 	}
+	return waits
 }
+
+// Work implements cluster.Log.
+func (l *Log) Work() bool { return l.engine.queue != nil && l.engine.queue.help(l) }
 
 // expect counts a change that is not committed yet.
 func (l *Log) expect(c *change) {

@@ -28,7 +28,7 @@ func BenchmarkAppend(b *testing.B) {
 			i := uint64(0)
 			for b.Loop() {
 				i++
-				l.Append(cluster.Write{Entries: []*pb.Entry{newEntry(i, 1, pb.EntryType_EntryNormal, body)}}, func() { done <- struct{}{} })
+				l.Append(cluster.Write{Entries: []*pb.Entry{newEntry(i, 1, pb.EntryType_EntryNormal, body)}}, func(bool) { done <- struct{}{} })
 				<-done
 				if i%4096 == 0 {
 					c := cluster.Checkpoint{Applied: i, First: i + 1, Dead: []cluster.Range{{Lo: i - 4095, Hi: i + 1}}}

@@ -73,7 +73,7 @@ func TestMayHaveForgotten(t *testing.T) {
 			if err := l.MayHaveForgotten(); err != nil {
 				t.Errorf("a new copy: %v", err)
 			}
-			l.Append(cluster.Write{Entries: []*pb.Entry{data(1, 1, "x")}}, func() {})
+			l.Append(cluster.Write{Entries: []*pb.Entry{data(1, 1, "x")}}, func(bool) {})
 			if test.clean {
 				if err := e.Close(); err != nil {
 					t.Fatal(err)

@@ -20,7 +20,7 @@ func (l *Log) Checkpoint(p cluster.Checkpoint) error {
 	if q := l.engine.queue; q != nil && l.pending.Load() > 0 {
 		// Behind the appends that wait, or it could survive them.
 		l.expect(c)
-		q.add(c)
+		q.add(c, true)
 		return nil
 	}
 	// In mode async even this goes to the operating system at once: the log

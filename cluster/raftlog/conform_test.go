@@ -51,7 +51,7 @@ type settling struct {
 	owed sync.WaitGroup
 }
 
-func (s *settling) Append(w cluster.Write, done func()) {
+func (s *settling) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	s.owed.Add(1)
 	defer func() {
 		if p := recover(); p != nil {
@@ -59,8 +59,8 @@ func (s *settling) Append(w cluster.Write, done func()) {
 			panic(p)
 		}
 	}()
-	s.Log.Append(w, func() {
-		done()
+	return s.Log.Append(w, func(here bool) {
+		done(here)
 		s.owed.Done()
 	})
 }
@@ -94,6 +94,7 @@ func (s *engineSubject) Log() cluster.Log { return s.log }
 // Settle also waits for checkpoints that are queued: until they are written,
 // what they name dead may still be served.
 func (s *engineSubject) Settle() {
+	s.log.drain() // of what waits for Work, too
 	s.log.owed.Wait()
 	s.log.drain()
 }

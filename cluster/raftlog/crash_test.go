@@ -88,9 +88,9 @@ type noting struct {
 	last cluster.Write
 }
 
-func (l *noting) Append(w cluster.Write, done func()) {
+func (l *noting) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	l.last = w
-	l.Log.Append(w, done)
+	return l.Log.Append(w, done)
 }
 
 // crashRun runs a random workload and returns the crash points and what was asked.

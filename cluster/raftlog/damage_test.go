@@ -50,7 +50,7 @@ func damagedEntries(t *testing.T, journal bool) {
 				for i := uint64(1); group == 7 && i <= 200; i++ {
 					entries = append(entries, data(i, 1, fmt.Sprint(i, body)))
 				}
-				l.Append(cluster.Write{Entries: append(entries, data(uint64(len(entries)+1), 1, "last"))}, func() {})
+				l.Append(cluster.Write{Entries: append(entries, data(uint64(len(entries)+1), 1, "last"))}, func(bool) {})
 				l.drain()
 				if group == 7 {
 					if err := l.Checkpoint(cluster.Checkpoint{Applied: 200, First: first}); err != nil {

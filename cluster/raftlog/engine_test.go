@@ -157,9 +157,9 @@ func TestQueueShares(t *testing.T) {
 	hot, quiet := &Log{group: 1}, &Log{group: 2}
 	big := strings.Repeat("x", 256<<10)
 	for i := uint64(1); i <= 100; i++ {
-		q.add(&change{log: hot, entries: []*pb.Entry{data(i, 1, big)}})
+		q.add(&change{log: hot, entries: []*pb.Entry{data(i, 1, big)}}, true)
 	}
-	q.add(&change{log: quiet, entries: []*pb.Entry{data(1, 1, "y")}})
+	q.add(&change{log: quiet, entries: []*pb.Entry{data(1, 1, "y")}}, true)
 	round := q.take(nil)
 	groups := map[uint64]int{}
 	for _, c := range round {
@@ -186,7 +186,7 @@ func TestReplacedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old.Append(cluster.Write{HardState: hardState{term: 4, vote: 1}.proto(), Entries: []*pb.Entry{data(1, 4, "old")}}, func() {})
+		old.Append(cluster.Write{HardState: hardState{term: 4, vote: 1}.proto(), Entries: []*pb.Entry{data(1, 4, "old")}}, func(bool) {})
 		r, err := old.Receive(&pb.SnapshotMetadata{Index: new(uint64(5)), Term: new(uint64(1)), ConfState: &pb.ConfState{Voters: []uint64{1}}})
 		if err != nil {
 			t.Fatal(err)
@@ -195,7 +195,7 @@ func TestReplacedLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		old.Append(cluster.Write{Entries: []*pb.Entry{data(2, 4, "late")}}, func() { t.Error("done runs") })
+		old.Append(cluster.Write{Entries: []*pb.Entry{data(2, 4, "late")}}, func(bool) { t.Error("done runs") })
 		_, err1 := old.Capture()
 		_, err2 := old.Receive(r.Meta())
 		_, err3 := old.Entries(1, 2, 0)
@@ -297,7 +297,7 @@ func TestHole(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := uint64(1); i <= 9; i++ {
-		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, fmt.Sprint(i))}}, func() {})
+		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, fmt.Sprint(i))}}, func(bool) {})
 	}
 	l.drain()
 	for l.mu.cache.evict() {

@@ -16,7 +16,7 @@ import (
 
 func appendBodies(l *Log, from, to uint64) {
 	for i := from; i <= to; i++ {
-		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, strings.Repeat("x", 500))}}, func() {})
+		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, strings.Repeat("x", 500))}}, func(bool) {})
 	}
 	l.drain()
 }

@@ -23,7 +23,7 @@ func TestSyncIntervalChangesLive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Append(cluster.Write{Entries: []*pb.Entry{{Term: new(uint64(1)), Index: new(uint64(1)), Data: []byte("kept")}}}, func() {})
+	l.Append(cluster.Write{Entries: []*pb.Entry{{Term: new(uint64(1)), Index: new(uint64(1)), Data: []byte("kept")}}}, func(bool) {})
 	e.SetSyncInterval(time.Millisecond)
 	deadline := time.Now().Add(30 * time.Second)
 	for tick := time.Tick(5 * time.Millisecond); time.Now().Before(deadline); <-tick {

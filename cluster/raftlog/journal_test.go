@@ -73,7 +73,7 @@ func (r *journalRig) flow(entries int) {
 	body := strings.Repeat("s", 1000)
 	for range entries {
 		r.at++
-		r.stream.Append(cluster.Write{Entries: []*pb.Entry{data(r.at, 1, body)}}, func() {})
+		r.stream.Append(cluster.Write{Entries: []*pb.Entry{data(r.at, 1, body)}}, func(bool) {})
 		if r.at%10 != 0 {
 			continue
 		}
@@ -101,7 +101,7 @@ func TestLittleThatIsKept(t *testing.T) {
 				if i == 1 {
 					w.HardState = hard
 				}
-				r.quiet.Append(w, func() {})
+				r.quiet.Append(w, func(bool) {})
 				r.flow(7) // so that they lie far apart
 			}
 			r.quiet.drain()
@@ -140,7 +140,7 @@ func TestNewerVoteIsKept(t *testing.T) {
 	r := newJournalRig(t, Sync)
 	vote := func(term, vote uint64, entries ...*pb.Entry) {
 		h := &pb.HardState{Term: new(term), Vote: new(vote), Commit: new(uint64(0))}
-		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func() {})
+		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func(bool) {})
 		r.quiet.drain()
 	}
 	vote(3, 1, data(1, 3, "this segment stays"))
@@ -167,7 +167,7 @@ func TestMovedEntryOverwrites(t *testing.T) {
 			entries = append(entries, data(i, term, fmt.Sprint(i, " of term ", term)))
 		}
 		h := &pb.HardState{Term: new(term), Vote: new(uint64(0)), Commit: new(uint64(0))}
-		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func() {})
+		r.quiet.Append(cluster.Write{HardState: h, Entries: entries}, func(bool) {})
 		r.quiet.drain()
 	}
 	put(1, 1, 9)
@@ -232,7 +232,7 @@ func TestCapturesHoldWhatTheySee(t *testing.T) {
 	capture := func() (cluster.Capture, cluster.Range) {
 		live := cluster.Range{Lo: applied + 1, Hi: applied + 41}
 		for ; applied+1 < live.Hi; applied++ {
-			r.quiet.Append(cluster.Write{Entries: []*pb.Entry{data(applied+1, 3, fmt.Sprint("kept ", applied+1))}}, func() {})
+			r.quiet.Append(cluster.Write{Entries: []*pb.Entry{data(applied+1, 3, fmt.Sprint("kept ", applied+1))}}, func(bool) {})
 			r.flow(7) // so that they lie far apart
 		}
 		r.quiet.drain()

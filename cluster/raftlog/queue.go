@@ -13,6 +13,7 @@ import (
 const (
 	roundBytes = 8 << 20
 	shareBytes = 1 << 20
+	helpBytes  = 64 << 10 // of a round that is not the worker's
 )
 
 // queue is the append worker of an engine in mode sync and what waits for it.
@@ -26,9 +27,11 @@ type queue struct {
 	mu struct {
 		sync.Mutex
 		ready   []*Log // with ops, each once; taken from the front
+		working bool   // the worker performs a round
+		helped  bool   // somebody else does
 		stopped bool
 	}
-	work    sync.Cond // ready or stopped changed
+	work    sync.Cond // for the worker: one of these changed
 	drained sync.Cond // a round ended
 }
 
@@ -42,15 +45,41 @@ func newQueue(e *Engine) *queue {
 	return q
 }
 
-// add queues a change, which pending counts already, behind the log's others.
-func (q *queue) add(c *change) {
+// add queues a change, which pending counts already, behind the log's others. Who
+// does not wake the worker calls help.
+func (q *queue) add(c *change, wake bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(c.log.ops) == 0 {
 		q.mu.ready = append(q.mu.ready, c.log)
 	}
 	c.log.ops = append(c.log.ops, c)
-	q.work.Signal()
+	if wake {
+		q.work.Signal()
+	}
+}
+
+// help performs the one small change of a log that waits, if nothing else does and
+// nobody is at work; else it wakes the worker. Two hand-overs, to the worker and
+// back, cost about as much as the sync itself where the disk is fast.
+func (q *queue) help(l *Log) bool {
+	q.mu.Lock()
+	if q.mu.working || q.mu.helped || q.mu.stopped || len(q.mu.ready) != 1 || q.mu.ready[0] != l || len(l.ops) != 1 || l.ops[0].size() > helpBytes {
+		q.work.Signal()
+		q.mu.Unlock()
+		return false
+	}
+	round := [1]*change{l.ops[0]}
+	l.ops, q.mu.ready, q.mu.helped = nil, q.mu.ready[:0], true
+	q.mu.Unlock()
+	q.perform(round[:], true)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mu.helped = false
+	if len(q.mu.ready) > 0 || q.mu.stopped {
+		q.work.Signal()
+	}
+	return true
 }
 
 // close runs what is queued and joins the worker.
@@ -69,7 +98,7 @@ func (q *queue) run() {
 		if len(round) == 0 {
 			return
 		}
-		q.perform(round)
+		q.perform(round, false)
 		clear(round)
 	}
 }
@@ -79,12 +108,13 @@ func (q *queue) run() {
 func (q *queue) take(round []*change) []*change {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.mu.ready) == 0 {
-		if q.mu.stopped {
+	for q.mu.working = false; len(q.mu.ready) == 0 || q.mu.helped; {
+		if q.mu.stopped && !q.mu.helped {
 			return nil
 		}
 		q.work.Wait()
 	}
+	q.mu.working = true
 	size := 0
 	for n := len(q.mu.ready); n > 0 && size < roundBytes; n-- {
 		l := q.mu.ready[0]
@@ -106,8 +136,8 @@ func (q *queue) take(round []*change) []*change {
 }
 
 // perform writes a round, syncs it if anything in it was promised, and runs what
-// waits for it.
-func (q *queue) perform(round []*change) {
+// waits for it. here is for that.
+func (q *queue) perform(round []*change, here bool) {
 	wait, write := false, false
 	for _, c := range round {
 		wait = wait || c.sync
@@ -122,7 +152,7 @@ func (q *queue) perform(round []*change) {
 		}
 		// A checkpoint has none.
 		if c.done != nil {
-			c.done()
+			c.done(here)
 		}
 	}
 	q.mu.Lock()
@@ -145,6 +175,7 @@ func (l *Log) drain() {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.work.Signal() // of what waits for Work the worker knows nothing
 	for l.pending.Load() > 0 {
 		q.drained.Wait()
 	}

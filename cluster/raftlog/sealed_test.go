@@ -43,7 +43,7 @@ func TestCarriedSumIsTakenWhereTheWriteSaysSo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSubject(t, testOptions(t, Sync, vfs.NewMem()))
-			s.log.Append(cluster.Write{Entries: []*pb.Entry{test.entry}, Summed: test.summed}, func() {})
+			s.log.Append(cluster.Write{Entries: []*pb.Entry{test.entry}, Summed: test.summed}, func(bool) {})
 			s.Settle()
 			j := s.engine.journal.journal
 			at := s.engine.journal.where.hot[s.log.mu.generation].find(1).at
@@ -67,7 +67,7 @@ func TestDamagedSealedEntry(t *testing.T) {
 	o.Logger = nil
 	s := newSubject(t, o)
 	for i := uint64(1); i <= 20; i++ {
-		s.log.Append(cluster.Write{Entries: []*pb.Entry{sealedEntry(i, 1, fmt.Sprint("content ", i, "."))}, Summed: true}, func() {})
+		s.log.Append(cluster.Write{Entries: []*pb.Entry{sealedEntry(i, 1, fmt.Sprint("content ", i, "."))}, Summed: true}, func(bool) {})
 		s.Settle()
 	}
 	if err := s.engine.Close(); err != nil {
@@ -87,7 +87,7 @@ func TestDamagedSealedEntry(t *testing.T) {
 func TestMovedEntriesCarryTheirSum(t *testing.T) {
 	r := newJournalRig(t, Sync)
 	for i := uint64(1); i <= 40; i++ {
-		r.quiet.Append(cluster.Write{Entries: []*pb.Entry{sealedEntry(i, 3, fmt.Sprint("kept ", i))}, Summed: true}, func() {})
+		r.quiet.Append(cluster.Write{Entries: []*pb.Entry{sealedEntry(i, 3, fmt.Sprint("kept ", i))}, Summed: true}, func(bool) {})
 		r.flow(7)
 	}
 	r.flow(600)
@@ -130,7 +130,7 @@ func BenchmarkSealAppend(b *testing.B) {
 			done := make(chan struct{}, 1)
 			for i := uint64(1); b.Loop(); i++ {
 				entry := newEntry(i, 1, pb.EntryType_EntryNormal, cluster.SealEntry(1, 1, body))
-				l.Append(cluster.Write{Entries: []*pb.Entry{entry}, Summed: summed}, func() { done <- struct{}{} })
+				l.Append(cluster.Write{Entries: []*pb.Entry{entry}, Summed: summed}, func(bool) { done <- struct{}{} })
 				<-done
 				if i%256 == 0 {
 					if err := l.Checkpoint(cluster.Checkpoint{Applied: i, First: i + 1, Dead: []cluster.Range{{Lo: i - 255, Hi: i + 1}}}); err != nil {

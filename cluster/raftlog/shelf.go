@@ -57,7 +57,7 @@ type change struct {
 	log  *Log
 	mark mark
 	sync bool
-	done func()
+	done func(here bool)
 }
 
 // empty says that there is nothing to write.

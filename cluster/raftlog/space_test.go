@@ -48,7 +48,7 @@ func spaceComesBack(t *testing.T, keep uint64, held int) {
 	most := int64(0)
 	var saves openSaves
 	for i := uint64(1); i <= count; i++ {
-		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, body)}}, func() {})
+		l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, body)}}, func(bool) {})
 		if i%every != 0 {
 			continue
 		}

@@ -59,7 +59,7 @@ func benchmarkStream(b *testing.B, mode Mode) {
 	for i := uint64(1); i <= count; i++ {
 		slots <- struct{}{}
 		at := rand.IntN(len(random) - *streamEntry + 1)
-		l.Append(cluster.Write{Entries: []*pb.Entry{newEntry(i, 1, pb.EntryType_EntryNormal, random[at:at+*streamEntry])}}, func() { <-slots })
+		l.Append(cluster.Write{Entries: []*pb.Entry{newEntry(i, 1, pb.EntryType_EntryNormal, random[at:at+*streamEntry])}}, func(bool) { <-slots })
 		if i%every == 0 {
 			for range cap(slots) { // every append is done
 				slots <- struct{}{}

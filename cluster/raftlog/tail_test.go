@@ -65,7 +65,7 @@ func tornTail(t *testing.T, journal bool) {
 	const count = 250
 	for i := uint64(1); i <= count; i++ {
 		w := cluster.Write{Entries: []*pb.Entry{data(i, 1, strings.Repeat(fmt.Sprint(i, "."), 200))}}
-		s.Log().Append(w, func() {})
+		s.Log().Append(w, func(bool) {})
 		d.Append(w)
 	}
 	after := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})

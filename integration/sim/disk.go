@@ -26,12 +26,12 @@ type diskLog struct {
 func newDiskLog(n *node, mem *clustertest.MemLog) *diskLog { return &diskLog{mem, n} }
 
 // Append implements cluster.Log.
-func (l *diskLog) Append(w cluster.Write, done func()) {
+func (l *diskLog) Append(w cluster.Write, done func(here bool)) (waits bool) {
 	l.written(w)
 	if l.n.w.opts.Mutant != NoMutant {
 		w, done = l.mutate(w, done)
 	}
-	l.MemLog.Append(w, done)
+	return l.MemLog.Append(w, done)
 }
 
 // written tells the judge about entries, with the term of the entry before.

@@ -47,10 +47,10 @@ func Mutants() []Mutant {
 }
 
 // mutate spoils a write.
-func (l *diskLog) mutate(w cluster.Write, done func()) (cluster.Write, func()) {
+func (l *diskLog) mutate(w cluster.Write, done func(bool)) (cluster.Write, func(bool)) {
 	switch l.n.w.opts.Mutant {
 	case AckUnstored:
-		done()
+		done(true)
 		return w, nil
 	case ForgetHard:
 		// As good as forgotten: it was never there.

@@ -203,9 +203,9 @@ func (n *node) perform() bool {
 }
 
 // stored returns what a write's done does.
-func (n *node) stored(w cluster.StorageWrite) func() {
+func (n *node) stored(w cluster.StorageWrite) func(bool) {
 	life := n.life
-	return func() {
+	return func(bool) {
 		if n.up && n.life == life {
 			n.post(func(in *inbox) { in.stored = append(in.stored, w) })
 		}
