@@ -60,6 +60,7 @@ type Group[R any] struct {
 		sync.Mutex
 		inbox[R]
 		bytes int         // of proposals accepted and not done
+		count int         // of them
 		room  []*place[R] // proposals that wait for room, the oldest first
 	}
 	// turns is held by who runs a turn: the loop, or whoever brings a lone message.

@@ -13,7 +13,7 @@ type place[R any] struct {
 
 // Propose queues p. It blocks while inboxBytes wait, bounded by ctx; who waits
 // longest is let in first. An error means that nothing happened and Done will
-// not run. If little waits, the group's turn is run before Propose returns, with the
+// not run. If p is alone, the group's turn is run before Propose returns, with the
 // callbacks of all that it ends: the caller must hold nothing that they need.
 func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	n, done := p.size(), p.Done
@@ -30,8 +30,13 @@ func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	}
 	if len(g.in.room) == 0 && g.fits(n) {
 		g.accept(p)
+		lone := g.in.count == 1
 		g.in.Unlock()
-		g.here(false)
+		if lone {
+			g.here(false)
+		} else {
+			g.signal() // so that what comes together is written together
+		}
 		return nil
 	}
 	w := &place[R]{p, make(chan struct{})}
@@ -63,6 +68,7 @@ func (g *Group[R]) fits(n int) bool { return g.in.bytes == 0 || g.in.bytes+n <= 
 
 func (g *Group[R]) accept(p Proposal[R]) {
 	g.in.bytes += p.size()
+	g.in.count++
 	g.in.proposals = append(g.in.proposals, p)
 }
 
@@ -85,6 +91,7 @@ func (g *Group[R]) letIn() {
 func (g *Group[R]) release(n int) {
 	g.in.Lock()
 	g.in.bytes -= n
+	g.in.count--
 	g.letIn()
 	g.in.Unlock()
 }

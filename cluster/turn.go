@@ -51,7 +51,8 @@ func (g *Group[R]) pass(write bool) (waits, stop bool, err error) {
 }
 
 // here runs a turn on the goroutine that brought something, if nobody else is at
-// it and what waits is little; else it wakes the loop. Passing a lone message from
+// it, what waits is little, and no more than one proposal is on its way; else it wakes
+// the loop. Passing a lone message from
 // goroutine to goroutine, each time to a thread that sleeps, costs more than all
 // that is done with it. If write is set, this goroutine also waits for the disk in
 // place of the append worker: nobody but the caller may have to wait for it.
@@ -109,7 +110,7 @@ func (g *Group[R]) takeLittle() bool {
 	for _, m := range in.messages {
 		size += weight(m)
 	}
-	if size > littleBytes || len(in.messages)+len(in.proposals)+len(in.stored) > littleCount ||
+	if size > littleBytes || g.in.count > 1 || len(in.messages)+len(in.proposals)+len(in.stored) > littleCount ||
 		in.ticks > 0 || len(in.snapshots) > 0 || len(in.calls) > 0 || len(in.down) > 0 || len(in.silent) > 0 || in.stop {
 		return false
 	}
