@@ -410,9 +410,7 @@ func (g *Group[R]) patience() int64 {
 	return g.cfg.electionTimeout()
 }
 
-// receive takes a message. If alone is set, nothing else waits behind it where it
-// came from.
-func (g *Group[R]) receive(e Envelope, m *pb.Message, alone bool) {
+func (g *Group[R]) receive(e Envelope, m *pb.Message, lone bool) {
 	// A snapshot has a way of its own: without its body Raft must not see one.
 	if e.Epoch != g.cfg.Epoch || e.To != g.cfg.ID || m.GetType() == pb.MsgSnap {
 		return
@@ -422,10 +420,8 @@ func (g *Group[R]) receive(e Envelope, m *pb.Message, alone bool) {
 		g.in.messages = append(g.in.messages, m)
 	}
 	g.in.Unlock()
-	if alone && weight(m) <= littleBytes {
-		// Appends have a connection of their own: if it waits for the disk here,
-		// heartbeats and votes do not.
-		g.here(m.GetType() == pb.MsgApp)
+	if lone && weight(m) <= littleBytes {
+		g.here(true)
 		return
 	}
 	g.signal()

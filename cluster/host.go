@@ -71,7 +71,7 @@ type member interface {
 	tick(now int64) bool
 	watch(silence func(server uint64, asks bool) int64)
 	patience() int64
-	receive(e Envelope, m *pb.Message, alone bool)
+	receive(e Envelope, m *pb.Message, lone bool)
 	receiveSnapshot(Envelope, *pb.Message, io.Reader) error
 	peerDown(server uint64)
 }
@@ -293,9 +293,9 @@ func (h *Host) now() Now {
 func (h *Host) mono(t time.Time) int64 { return int64(t.Sub(h.start)) + 1 }
 
 // Receive implements [Receiving].
-func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message, alone bool) {
+func (h *Host) Receive(_ uint64, e Envelope, m *pb.Message, lone bool) {
 	if g := h.replica(e); g != nil {
-		g.receive(e, m, alone)
+		g.receive(e, m, lone)
 	}
 }
 

@@ -22,7 +22,7 @@ type Entry struct {
 	Offsets []uint32
 }
 
-// Machine is what a group replicates. The group's loop is the only caller.
+// Machine is what a group replicates. It is called in the group's turns only.
 //
 // Apply must be deterministic: equal entries leave equal states and give equal
 // results on every replica. An error from any method stops the replica before
@@ -50,7 +50,7 @@ type Machine[R any] interface {
 }
 
 // Leading is what a machine does besides while its replica leads. All of it is
-// volatile: it may vanish at any moment. The group's loop is the only caller.
+// volatile: it may vanish at any moment. It is called in the group's turns only.
 type Leading interface {
 	// Lead is called when the first entry of the term in which this replica
 	// leads was applied: what an earlier leader promised is known by now.

@@ -26,9 +26,11 @@ type tally struct {
 	panicAt  string
 	// panicUnlead makes Unlead panic.
 	panicUnlead bool
-	lead        []uint64 // terms
-	unlead      int
-	onLead      func()
+	// panicDeadline makes Deadline panic, so many calls from now.
+	panicDeadline int
+	lead          []uint64 // terms
+	unlead        int
+	onLead        func()
 }
 
 func (t *tally) Apply(e cluster.Entry, out []string) ([]string, error) {
@@ -78,7 +80,12 @@ func (t *tally) Lead(term uint64, _ cluster.Now) {
 		t.onLead()
 	}
 }
-func (t *tally) Deadline() int64                                       { return 0 }
+func (t *tally) Deadline() int64 {
+	if t.panicDeadline--; t.panicDeadline == 0 {
+		panic("planted in Deadline")
+	}
+	return 0
+}
 func (t *tally) Settled(bool, cluster.Now)                             { /* nobody waits */ }
 func (t *tally) Commands(dst [][]byte, _ bool, _ cluster.Now) [][]byte { return dst }
 

@@ -18,13 +18,13 @@ type Proposal[R any] struct {
 	// that is EntryFront bytes and the length of Command, or more, an entry can be
 	// made around Body without copying it.
 	Memory []byte
-	// Release, if not nil, runs at most once, on the group's loop and before Done,
+	// Release, if not nil, runs at most once, in a turn of the group and before Done,
 	// when the replica does not need Body and Memory any more. It must not block.
 	Release func()
 	// Term, if not 0, is the term in which the command was decided. The command
 	// is refused in any other: no zombie leader acts.
 	Term uint64
-	// Done, if not nil, runs once on the group's loop and must not block. Its
+	// Done, if not nil, runs once in a turn of the group and must not block. Its
 	// error is ErrNotLeader or ErrStopped when nothing happened, and
 	// ErrUnknownOutcome when the command may yet be carried out.
 	Done func(R, error)

@@ -14,7 +14,8 @@ type place[R any] struct {
 // Propose queues p. It blocks while inboxBytes wait, bounded by ctx; who waits
 // longest is let in first. An error means that nothing happened and Done will
 // not run. If p is alone, the group's turn is run before Propose returns, with the
-// callbacks of all that it ends: the caller must hold nothing that they need.
+// callbacks of all that it ends, and with what it writes inline: the caller must hold
+// nothing that they need, and ctx does not bound that.
 func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	n, done := p.size(), p.Done
 	p.Done = func(r R, err error) {

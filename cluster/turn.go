@@ -55,7 +55,8 @@ func (g *Group[R]) pass(write bool) (waits, stop bool, err error) {
 // the loop. Passing a lone message from
 // goroutine to goroutine, each time to a thread that sleeps, costs more than all
 // that is done with it. If write is set, this goroutine also waits for the disk in
-// place of the append worker: nobody but the caller may have to wait for it.
+// place of the append worker. Either way nobody but this group may have to wait for
+// the caller: a turn may apply much, write inline, or read the disk.
 func (g *Group[R]) here(write bool) {
 	for g.turnHere(write) {
 		if !g.log.Work() {
@@ -78,27 +79,24 @@ func (g *Group[R]) turnHere(write bool) (waits bool) {
 			g.logger.Error("replica panicked", "err", g.failed, "stack", string(debug.Stack()))
 		}
 		if g.failed != nil {
-			g.signal()
-			return
-		}
-		if d := g.replica.Deadline(); d != 0 && (g.armed == 0 || d < g.armed) {
-			g.armed = d
+			waits = false // the loop ends, and waits for what was appended
 			g.signal()
 		}
 	}()
-	for range littlePasses {
-		if g.failed != nil || !g.takeLittle() {
+	more := false
+	for n := 0; !waits && g.failed == nil; n++ {
+		if more = n == littlePasses || !g.takeLittle(); more || g.taken.empty() {
 			break
 		}
-		if g.taken.empty() {
-			return false
-		}
-		if waits, _, g.failed = g.pass(write); waits {
-			return g.failed == nil
-		}
+		waits, _, g.failed = g.pass(write)
 	}
-	g.signal()
-	return false
+	if d := g.replica.Deadline(); d != 0 && (g.armed == 0 || d < g.armed) {
+		g.armed, more = d, true
+	}
+	if more {
+		g.signal()
+	}
+	return waits
 }
 
 // takeLittle takes what waits, unless it is much or nothing for others to do.
@@ -109,6 +107,11 @@ func (g *Group[R]) takeLittle() bool {
 	size := g.in.bytes
 	for _, m := range in.messages {
 		size += weight(m)
+	}
+	for _, w := range in.stored {
+		if w.Write.Install != nil {
+			return false // its state is to be read
+		}
 	}
 	if size > littleBytes || g.in.count > 1 || len(in.messages)+len(in.proposals)+len(in.stored) > littleCount ||
 		in.ticks > 0 || len(in.snapshots) > 0 || len(in.calls) > 0 || len(in.down) > 0 || len(in.silent) > 0 || in.stop {
@@ -130,6 +133,9 @@ func weight(m *pb.Message) int {
 // drain waits for the writes that the log still has: whoever opens the log next
 // must find them done.
 func (g *Group[R]) drain() {
+	for g.log.Work() {
+		// What waits for Work would wait for ever.
+	}
 	for {
 		g.in.Lock()
 		g.writing -= len(g.in.stored)

@@ -1,9 +1,12 @@
 package cluster_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +14,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/perdure/perdure/cluster"
+	"github.com/perdure/perdure/cluster/clustertest"
 )
 
 // A lone proposal leaves, and a lone append is written, before the call that brings
@@ -115,6 +119,133 @@ func TestTurnsOfManyGoroutines(t *testing.T) {
 					t.Errorf("%s was applied %d times", name, seen[name])
 				}
 			}
+		}
+	})
+}
+
+// Commands that come together share entries: only the first is alone.
+func TestWhatIsProposedTogetherIsWrittenTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		c.net.onlyAlone(true)
+		at := c.leader()
+		c.settle(0, 1, 2)
+		applied := func() uint64 {
+			s, err := c.groups[at].Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.Applied
+		}
+		before := applied()
+		var all []<-chan answer
+		for n := range 200 {
+			all = append(all, propose(t, c.groups[at], fmt.Sprintf("%0100d", n)))
+		}
+		for _, a := range all {
+			if got := <-a; got.err != nil {
+				t.Fatal(got.err)
+			}
+		}
+		if n := applied() - before; n > 100 {
+			t.Errorf("200 commands became %d entries", n)
+		}
+	})
+}
+
+// A panic on a goroutine that is not the group's ends the group, and nothing else.
+func TestAPanicInDeadlineOnAForeignGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		at := c.leader()
+		c.settle(0, 1, 2)
+		// The loop asks once after this.
+		if err := c.groups[at].Do(t.Context(), func(cluster.Now) { c.machines[at].panicDeadline = 2 }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		propose(t, c.groups[at], "x")
+		if err := <-c.fails; err == nil || !strings.Contains(err.Error(), "planted in Deadline") {
+			t.Error(err)
+		}
+		<-c.groups[at].Done()
+	})
+}
+
+// lazy is a log in which everything that may wait for Work does.
+type lazy struct {
+	cluster.Log
+	left []func()
+}
+
+func (l *lazy) Append(w cluster.Write, done func(here bool)) bool {
+	if !w.Here || len(w.Entries) == 0 {
+		return l.Log.Append(w, done)
+	}
+	l.Log.Append(w, func(bool) { l.left = append(l.left, func() { done(true) }) })
+	return true
+}
+
+func (l *lazy) Work() bool {
+	if len(l.left) == 0 {
+		return false
+	}
+	l.left[0]()
+	l.left = l.left[1:]
+	return true
+}
+
+// bomb panics, once it is armed, when a new leader is logged.
+type bomb struct {
+	slog.Handler
+	armed *atomic.Bool
+}
+
+func (b bomb) Enabled(context.Context, slog.Level) bool { return true }
+func (b bomb) WithAttrs([]slog.Attr) slog.Handler       { return b }
+func (b bomb) WithGroup(string) slog.Handler            { return b }
+func (b bomb) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "leader" && b.armed.CompareAndSwap(true, false) {
+		panic("planted behind Append")
+	}
+	return nil
+}
+
+type nowhere struct{ cluster.Transport }
+
+func (nowhere) Send(uint64, cluster.Envelope, *pb.Message) bool { return false }
+
+// What was left to Work when a turn panicked is still written: the group ends when
+// its log has done everything.
+func TestAGroupEndsAlthoughAWriteWaitsForWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var armed atomic.Bool
+		h := cluster.OpenHost(cluster.HostOptions{Server: 1, Incarnation: 1, Logger: slog.New(bomb{slog.DiscardHandler, &armed}), Transport: nowhere{}})
+		m := &tally{}
+		g, err := cluster.StartGroup(h, cluster.GroupConfig{
+			Options: cluster.Options{Group: 7, ID: 1, Tick: time.Hour, HeartbeatTicks: 1, ElectionTicks: 10, Rank: 100},
+			Name:    "test", Members: []cluster.Member{{Replica: 1, Server: 1}, {Replica: 2, Server: 2}, {Replica: 3, Server: 3}},
+		}, &lazy{Log: clustertest.NewMemLog(clustertest.Async, 1, []uint64{1, 2, 3})}, m, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond) // the first tick is over
+		synctest.Wait()
+		armed.Store(true)
+		h.Receive(2, cluster.Envelope{Group: 7, From: 2, To: 1}, &pb.Message{
+			Type: pb.MsgApp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(5)),
+			Index: new(uint64(0)), LogTerm: new(uint64(0)), Commit: new(uint64(0)),
+			Entries: []*pb.Entry{{Index: new(uint64(1)), Term: new(uint64(5))}},
+		}, true)
+		if armed.Load() {
+			t.Error("the turn was not run where the message came")
+		}
+		<-g.Done()
+		if err := g.Err(); err == nil || !strings.Contains(err.Error(), "planted behind Append") {
+			t.Error(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -206,7 +206,7 @@ func (p *subscribeStream) settlement(m *perdurepb.Settle) (service.Settlement, e
 	return s, nil
 }
 
-// answer says what a settlement came to. It runs on the group's loop.
+// answer says what a settlement came to. It runs in a turn of the group.
 func (p *subscribeStream) answer(token uint64, owner, lost bool) {
 	a := &perdurepb.Settled{Token: token}
 	switch {

@@ -186,6 +186,7 @@ func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 		return err
 	}
 	d := decoder{b: b, bodies: bodies, sums: appends}
+	now := time.Now()
 	for d.end(); d.err == nil && len(d.b) > 0; {
 		e, m := d.message(appends)
 		if d.end(); d.err != nil {
@@ -196,7 +197,8 @@ func (p *peer) deliver(c *conn, payload, bodies []byte, appends bool) error {
 			continue
 		}
 		p.received.Add(1)
-		p.t.opts.Receiving.Receive(p.id, e, m, len(d.b) == 0 && c.in.r.Buffered() == 0)
+		lone := appends && c.sole(e.Group, now) && len(d.b) == 0 && c.in.r.Buffered() == 0
+		p.t.opts.Receiving.Receive(p.id, e, m, lone)
 	}
 	return d.err
 }

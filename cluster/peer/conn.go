@@ -21,7 +21,9 @@ type identity struct {
 type conn struct {
 	net.Conn
 	in     frameReader
-	remote identity // set by the handshake
+	remote identity  // set by the handshake
+	group  uint64    // of the last append that was received
+	mixed  time.Time // when the last came that was of another group than the one before
 	ties   []func() bool
 }
 
@@ -33,6 +35,21 @@ func newConn(nc net.Conn) *conn {
 		_ = tcp.SetKeepAliveConfig(keepAlive)
 	}
 	return &conn{Conn: nc, in: frameReader{r: bufio.NewReaderSize(nc, 16<<10)}}
+}
+
+// soleAfter is for how long a connection must have brought appends of one group only
+// until that group's work may hold it up.
+const soleAfter = time.Second
+
+// sole says whether only this group has used the connection of late.
+func (c *conn) sole(group uint64, now time.Time) bool {
+	if c.group != group {
+		if c.group != 0 {
+			c.mixed = now
+		}
+		c.group = group
+	}
+	return now.Sub(c.mixed) > soleAfter
 }
 
 // tie closes the connection when ctx ends.

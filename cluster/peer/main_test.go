@@ -23,6 +23,7 @@ type delivery struct {
 	server   uint64
 	envelope cluster.Envelope
 	message  *pb.Message
+	lone     bool
 }
 
 // echo is one call of Receiving.Echo.
@@ -57,11 +58,11 @@ func newRecorder() *recorder {
 	}
 }
 
-func (r *recorder) Receive(server uint64, e cluster.Envelope, m *pb.Message, _ bool) {
+func (r *recorder) Receive(server uint64, e cluster.Envelope, m *pb.Message, lone bool) {
 	if h := r.hold.Load(); h != nil {
 		(*h)(m)
 	}
-	r.messages <- delivery{server, e, m}
+	r.messages <- delivery{server, e, m, lone}
 }
 
 func (r *recorder) ReceiveSnapshot(server uint64, e cluster.Envelope, m *pb.Message, body io.Reader) error {

@@ -52,7 +52,7 @@ func TestSnapshotArrivesWhole(t *testing.T) {
 		if _, err := io.Copy(h, r); err != nil {
 			return err
 		}
-		got <- taken{delivery{server, e, m}, [32]byte(h.Sum(nil))}
+		got <- taken{delivery{server, e, m, false}, [32]byte(h.Sum(nil))}
 		return nil
 	}
 	done := send(a, 2, 5, func(w io.Writer) error {

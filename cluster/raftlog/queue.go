@@ -27,8 +27,7 @@ type queue struct {
 	mu struct {
 		sync.Mutex
 		ready   []*Log // with ops, each once; taken from the front
-		working bool   // the worker performs a round
-		helped  bool   // somebody else does
+		busy    bool   // the worker performs a round, or somebody in its place
 		stopped bool
 	}
 	work    sync.Cond // for the worker: one of these changed
@@ -64,21 +63,15 @@ func (q *queue) add(c *change, wake bool) {
 // back, cost about as much as the sync itself where the disk is fast.
 func (q *queue) help(l *Log) bool {
 	q.mu.Lock()
-	if q.mu.working || q.mu.helped || q.mu.stopped || len(q.mu.ready) != 1 || q.mu.ready[0] != l || len(l.ops) != 1 || l.ops[0].size() > helpBytes {
+	if q.mu.busy || q.mu.stopped || len(q.mu.ready) != 1 || q.mu.ready[0] != l || len(l.ops) != 1 || l.ops[0].size() > helpBytes {
 		q.work.Signal()
 		q.mu.Unlock()
 		return false
 	}
 	round := [1]*change{l.ops[0]}
-	l.ops, q.mu.ready, q.mu.helped = nil, q.mu.ready[:0], true
+	l.ops, q.mu.ready, q.mu.busy = nil, q.mu.ready[:0], true
 	q.mu.Unlock()
 	q.perform(round[:], true)
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.mu.helped = false
-	if len(q.mu.ready) > 0 || q.mu.stopped {
-		q.work.Signal()
-	}
 	return true
 }
 
@@ -108,13 +101,13 @@ func (q *queue) run() {
 func (q *queue) take(round []*change) []*change {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.mu.working = false; len(q.mu.ready) == 0 || q.mu.helped; {
-		if q.mu.stopped && !q.mu.helped {
+	for len(q.mu.ready) == 0 || q.mu.busy {
+		if q.mu.stopped && !q.mu.busy {
 			return nil
 		}
 		q.work.Wait()
 	}
-	q.mu.working = true
+	q.mu.busy = true
 	size := 0
 	for n := len(q.mu.ready); n > 0 && size < roundBytes; n-- {
 		l := q.mu.ready[0]
@@ -163,7 +156,11 @@ func (q *queue) perform(round []*change, here bool) {
 		}
 		c.log.pending.Add(-1)
 	}
+	q.mu.busy = false
 	q.drained.Broadcast()
+	if here {
+		q.work.Signal() // more may have come, or the end
+	}
 }
 
 // drain waits until nothing that was appended is outstanding.

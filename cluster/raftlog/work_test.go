@@ -132,3 +132,74 @@ func TestWorkBesideTheWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// held is a shelf whose commits wait.
+type held struct {
+	shelf
+	began, gate chan struct{}
+}
+
+func (h held) commit(changes []*change, wait bool) {
+	h.began <- struct{}{}
+	<-h.gate
+	h.shelf.commit(changes, wait)
+}
+
+// While one round is being written nobody writes another; what came meanwhile is
+// written without anybody asking once more.
+func TestOneRoundAtATime(t *testing.T) {
+	for _, worker := range []bool{true, false} {
+		e, err := Open(testOptions(t, Sync, vfs.NewMem()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := e.Create(7, Copy{ReplicaID: 1, Voters: clustertest.Voters})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := held{e.shelf, make(chan struct{}, 100), make(chan struct{})}
+		e.shelf = h
+		dones := make(chan uint64, 10)
+		put := func(i uint64, here bool) {
+			l.Append(cluster.Write{Entries: []*pb.Entry{data(i, 1, "x")}, Here: here}, func(bool) { dones <- i })
+		}
+		put(1, !worker)
+		var wg sync.WaitGroup
+		if !worker {
+			wg.Go(func() { l.Work() })
+		}
+		<-h.began
+		put(2, true)
+		refused := make(chan bool, 1)
+		wg.Go(func() { refused <- !l.Work() })
+		select {
+		case ok := <-refused:
+			if !ok {
+				t.Errorf("worker %v: Work did something beside a round", worker)
+			}
+		case <-h.began:
+			t.Fatalf("worker %v: two rounds at once", worker)
+		case <-time.After(time.Minute):
+			t.Fatalf("worker %v: Work waits for the round", worker)
+		}
+		put(3, false)
+		if len(h.began) > 0 {
+			t.Fatalf("worker %v: two rounds at once", worker)
+		}
+		close(h.gate)
+		for want := uint64(1); want <= 3; want++ {
+			select {
+			case got := <-dones:
+				if got != want {
+					t.Errorf("worker %v: %d is confirmed, want %d", worker, got, want)
+				}
+			case <-time.After(time.Minute):
+				t.Fatalf("worker %v: %d is not written", worker, want)
+			}
+		}
+		wg.Wait()
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
