@@ -17,7 +17,7 @@ func fakeHistory(t *testing.T, kind client.Kind, n int) (*History, *Publishing, 
 	h.publishers = append(h.publishers, p)
 	d := &consumed{
 		h: h, store: "main", name: "audit", kind: kind,
-		since: map[uint32]uint64{}, got: map[uint32][]byte{}, settled: map[uint32][]bool{}, next: map[uint32]uint64{},
+		since: map[uint32]uint64{}, got: map[uint32][]byte{}, by: map[uint32][]byte{}, settled: map[uint32][]bool{}, next: map[uint32]uint64{},
 	}
 	h.durables["main/audit"] = d
 	for sequence := range uint64(n) {
@@ -33,12 +33,13 @@ type come struct {
 	sequence uint64
 	id       message.ID
 	count    int
+	number   byte // of the subscriber
 }
 
 func straight(n int) []come {
 	var all []come
 	for i := range n {
-		all = append(all, come{uint64(i), message.ID(i + 1), 0})
+		all = append(all, come{sequence: uint64(i), id: message.ID(i + 1)})
 	}
 	return all
 }
@@ -67,18 +68,25 @@ func TestHistorySeesFaults(t *testing.T) {
 			return all
 		}, ""},
 		{"one again, counted", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
-			return append(all, come{7, 8, 1})
+			return append(all, come{7, 8, 1, 0})
 		}, ""},
 		{"one again, not counted", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
-			return append(all, come{7, 8, 0})
+			return append(all, come{7, 8, 0, 0})
 		}, "its count is 0"},
+		{"one again to the next, not counted", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
+			return append(all, come{7, 8, 0, 1})
+		}, "its count is 0"},
+		{"one that was taken over, and seen by the next before", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
+			all[n-1].count, all[n-1].number = 1, 1
+			return append(all, come{n - 1, n, 0, 0})
+		}, ""},
 		{"one again after its acknowledgement", client.KindStandard, func(_ *History, _ *Publishing, d *consumed, all []come) []come {
 			d.settled[0] = grow[bool](nil, 7)
 			d.settled[0][7] = true
-			return append(all, come{7, 8, 1})
+			return append(all, come{7, 8, 1, 0})
 		}, "acknowledged"},
 		{"one that nobody published", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
-			return append(all, come{n, n + 1, 0})
+			return append(all, come{n, n + 1, 0, 0})
 		}, "nobody published"},
 		{"one that was refused", client.KindStandard, func(_ *History, p *Publishing, _ *consumed, all []come) []come {
 			p.outcomes[9] = refused
@@ -89,7 +97,7 @@ func TestHistorySeesFaults(t *testing.T) {
 			return append(all[:9], all[10:]...)
 		}, ""},
 		{"one stored twice", client.KindStandard, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
-			return append(all, come{9, n + 1, 1})
+			return append(all, come{9, n + 1, 1, 0})
 		}, "stored twice"},
 		{"one id for two", client.KindShared, func(_ *History, _ *Publishing, _ *consumed, all []come) []come {
 			all[9].id = 9
@@ -123,7 +131,7 @@ func TestHistorySeesFaults(t *testing.T) {
 	} {
 		h, p, d := fakeHistory(t, tc.kind, n)
 		for _, c := range tc.plant(h, p, d, straight(n)) {
-			if why := d.note(0, c.sequence, c.id, c.count); why != "" {
+			if why := d.note(c.number, 0, c.sequence, c.id, c.count); why != "" {
 				h.problem(d.store, "%s", why)
 			}
 		}

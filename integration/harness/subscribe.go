@@ -27,6 +27,7 @@ type consumed struct {
 
 	since      map[uint32]uint64 // first sequence that the durable owes, by publisher
 	got        map[uint32][]byte // how often a message came, up to 255, by publisher
+	by         map[uint32][]byte // number of the newest subscriber to which it came, by publisher
 	settled    map[uint32][]bool // acknowledged, and that was confirmed
 	next       map[uint32]uint64 // above the sequence of the newest first delivery
 	lastID     message.ID        // of first deliveries
@@ -39,6 +40,7 @@ type consumed struct {
 type Consuming struct {
 	d        *consumed
 	s        *client.Subscription
+	number   byte    // of the durable's subscribers, in order, up to 255
 	careless float64 // part of the messages that it does not acknowledge
 	stop     context.CancelFunc
 	finished chan struct{}
@@ -72,6 +74,7 @@ func (h *History) SubscribeCareless(c *client.Client, endpoint string, part floa
 		h.durables[key] = h.newConsumed(s)
 	}
 	sub.d = h.durables[key]
+	sub.number = byte(min(len(sub.d.subs), 255))
 	sub.d.subs = append(sub.d.subs, sub)
 	h.mu.Unlock()
 	go sub.consume(run)
@@ -83,7 +86,7 @@ func (h *History) SubscribeCareless(c *client.Client, endpoint string, part floa
 func (h *History) newConsumed(s *client.Subscription) *consumed {
 	d := &consumed{
 		h: h, store: s.Store(), name: s.Durable(), kind: s.Kind(),
-		since: map[uint32]uint64{}, got: map[uint32][]byte{}, settled: map[uint32][]bool{}, next: map[uint32]uint64{},
+		since: map[uint32]uint64{}, got: map[uint32][]byte{}, by: map[uint32][]byte{}, settled: map[uint32][]bool{}, next: map[uint32]uint64{},
 	}
 	if s.Created() {
 		for _, p := range h.publishers {
@@ -166,7 +169,7 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 	h.mu.Lock()
 	if err != nil {
 		h.problem(d.store, "durable %s of %s delivered what nobody published: id %v: %v", d.name, d.store, delivery.ID(), err)
-	} else if why := d.note(index, sequence, delivery.ID(), delivery.DeliveryCount()); why != "" {
+	} else if why := d.note(c.number, index, sequence, delivery.ID(), delivery.DeliveryCount()); why != "" {
 		h.problem(d.store, "durable %s of %s, message %d of publisher %d, id %v, count %d: %s", d.name, d.store, sequence, index, delivery.ID(), delivery.DeliveryCount(), why)
 	}
 	h.mu.Unlock()
@@ -192,7 +195,7 @@ func (c *Consuming) take(ctx context.Context, delivery client.Delivery, sync boo
 
 // note records a delivery with its count and says what is wrong with it. The
 // lock is held.
-func (d *consumed) note(index uint32, sequence uint64, id message.ID, count int) string {
+func (d *consumed) note(number byte, index uint32, sequence uint64, id message.ID, count int) string {
 	h := d.h
 	if int(index) >= len(h.publishers) || sequence >= uint64(len(h.publishers[index].outcomes)) {
 		return "nobody published that"
@@ -213,6 +216,13 @@ func (d *consumed) note(index uint32, sequence uint64, id message.ID, count int)
 	first := d.got[index][sequence] == 0
 	if d.got[index][sequence] < 255 {
 		d.got[index][sequence]++
+	}
+	d.by[index] = grow(d.by[index], sequence)
+	after := d.by[index][sequence]
+	d.by[index][sequence] = max(after, number)
+	if !first && number < after {
+		// It was taken over while it worked off what it had fetched before.
+		return ""
 	}
 	if !first {
 		switch settled := d.settled[index]; {
