@@ -31,7 +31,7 @@ func (g *Group[R]) Propose(ctx context.Context, p Proposal[R]) error {
 	}
 	if len(g.in.room) == 0 && g.fits(n) {
 		g.accept(p)
-		lone := g.in.count == 1
+		lone := g.in.count == 1 && n <= littleBytes
 		g.in.Unlock()
 		if lone {
 			g.here(false)
