@@ -35,10 +35,9 @@ const Beat = 50 * time.Millisecond
 
 // Receiving is what a transport calls, from its own goroutines.
 type Receiving interface {
-	// Receive takes a message. The bytes of m
-	// belong to the receiver. lone says that what waits behind this call are appends
-	// for the same group alone, as far as can be told: then it may take as long as
-	// the disk does. Else it must not block for long.
+	// Receive takes a message, whose bytes belong to the receiver. lone says that
+	// only appends for the same group wait behind this call, as far as can be told:
+	// then it may take as long as the disk does. Else it must not block for long.
 	Receive(server uint64, e Envelope, m *pb.Message, lone bool)
 	// ReceiveSnapshot takes a snapshot; it returns when body was read.
 	ReceiveSnapshot(server uint64, e Envelope, m *pb.Message, body io.Reader) error

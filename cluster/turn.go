@@ -51,10 +51,9 @@ func (g *Group[R]) pass(write bool) (waits, stop bool, err error) {
 }
 
 // here runs a turn on the goroutine that brought something, if nobody else is at
-// it, what waits is little, and no more than one proposal is on its way; else it wakes
-// the loop. Passing a lone message from
-// goroutine to goroutine, each time to a thread that sleeps, costs more than all
-// that is done with it. If write is set, this goroutine also waits for the disk in
+// it, what waits is little, and no more than one proposal is on its way; else it
+// wakes the loop. Passing a lone message from goroutine to goroutine, each time to a
+// thread that sleeps, costs more than all that is done with it. If write is set, this goroutine also waits for the disk in
 // place of the append worker. Either way nobody but this group may have to wait for
 // the caller: a turn may apply much, write inline, or read the disk.
 func (g *Group[R]) here(write bool) {
@@ -101,6 +100,7 @@ func (g *Group[R]) turnHere(write bool) (waits bool) {
 
 // takeLittle takes what waits, unless it is much or nothing for others to do.
 func (g *Group[R]) takeLittle() bool {
+	g.taken.clear()
 	g.in.Lock()
 	defer g.in.Unlock()
 	in := &g.in.inbox
@@ -154,23 +154,27 @@ func (in *inbox[R]) empty() bool {
 }
 
 func (g *Group[R]) take() {
+	g.taken.clear()
 	g.in.Lock()
 	defer g.in.Unlock()
 	g.takeLocked()
 }
 
-// takeLocked moves what waits into taken, whose slices it gives the inbox in exchange.
-func (g *Group[R]) takeLocked() {
-	in := &g.taken
+// takeLocked moves what waits into taken, which is clear and whose slices it gives the
+// inbox in exchange.
+func (g *Group[R]) takeLocked() { g.taken, g.in.inbox = g.in.inbox, g.taken }
+
+// clear empties in and keeps its slices.
+func (in *inbox[R]) clear() {
 	clear(in.messages)
 	clear(in.proposals)
+	clear(in.snapshots)
 	clear(in.stored)
 	clear(in.calls)
-	empty := inbox[R]{
+	*in = inbox[R]{
 		messages: in.messages[:0], snapshots: in.snapshots[:0], proposals: in.proposals[:0],
 		stored: in.stored[:0], calls: in.calls[:0], down: in.down[:0], silent: in.silent[:0],
 	}
-	*in, g.in.inbox = g.in.inbox, empty
 }
 
 func (g *Group[R]) feed(now Now, in *inbox[R], eff *Effects) error {
