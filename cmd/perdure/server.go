@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,12 +48,10 @@ func (p *program) serve(ctx context.Context, cfg server.Config) error {
 	if err != nil {
 		return fmt.Errorf("server %s: %w", cfg.Name, err)
 	}
-	announcing, announced := context.WithCancel(ctx)
-	spoken := make(chan struct{})
-	go func() {
-		defer close(spoken)
-		p.announce(announcing, cfg)
-	}()
+	beside, end := context.WithCancel(ctx)
+	var both sync.WaitGroup
+	both.Go(func() { p.announce(beside, cfg) })
+	both.Go(func() { followLoad(beside, p.environ) })
 	select {
 	case <-ctx.Done():
 		log.Info("stopping", "server", cfg.Name)
@@ -62,8 +61,8 @@ func (p *program) serve(ctx context.Context, cfg server.Config) error {
 		log.Error("the server ended", "server", cfg.Name)
 		err = fmt.Errorf("server %s ended by itself; its log says why", cfg.Name)
 	}
-	announced()
-	<-spoken
+	end()
+	both.Wait()
 	closing, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	if e := s.Close(closing); e != nil {
