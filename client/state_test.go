@@ -259,6 +259,7 @@ func TestLoadRefused(t *testing.T) {
 				t.Errorf("%s: %v after %d calls", what, err, calls.Load())
 			}
 		}
+		w.mu.Lock() // the server may still have a call that the client gave up
 		w.onState = func(_ string, call any) error {
 			m, err := call.(loadStream).Recv()
 			if err != nil || !m.Open.Abort || m.Open.Cluster != "main" {
@@ -266,6 +267,7 @@ func TestLoadRefused(t *testing.T) {
 			}
 			return call.(loadStream).Send(&perdurepb.LoadClusterResponse{Loaded: &perdurepb.StateLoaded{}})
 		}
+		w.mu.Unlock()
 		if err := c.Admin().AbortLoad(t.Context(), "main"); err != nil {
 			t.Error(err)
 		}

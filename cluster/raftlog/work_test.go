@@ -85,7 +85,8 @@ func TestWork(t *testing.T) {
 	confirmed("two groups", false, false)
 
 	put(l, 10, true)
-	confirmed("who waits for all", false) // by drain: Work is not called
+	l.drain() // Work is not called
+	confirmed("who waits for all", false)
 
 	put(l, 10, true)
 	if err := e.Close(); err != nil {
