@@ -20,6 +20,7 @@ const (
 	heavyLoad   = 0.9
 	calmSamples = 5
 	calmMost    = 600
+	trySamples  = 100 // on one processor under load, until it is looked at again
 )
 
 // processors says when a server should run on one processor. The runtime wakes a
@@ -36,6 +37,7 @@ type processors struct {
 	calm  int // light samples on end, while not one
 	need  int // how many it takes
 	since int // samples since one was set
+	held  int // samples before that, since one was taken back
 }
 
 // judge takes what the process used in the time since the last sample, and how often
@@ -45,13 +47,19 @@ func (p *processors) judge(elapsed, used time.Duration, waits int64) (one bool) 
 	burst := used / time.Duration(max(waits, 1))
 	if p.one {
 		p.since++
-		if load > heavyLoad || load > idleLoad && burst > heavyBurst {
-			p.one, p.calm = false, 0
+		switch {
+		case load > heavyLoad || load > idleLoad && burst > heavyBurst:
 			// What is light only on several processors must not go back and forth.
 			p.need *= 2
-			if p.since > calmMost {
+			if p.held+p.since > calmMost {
 				p.need = calmSamples
 			}
+			p.one, p.calm, p.held = false, 0, 0
+		case load > idleLoad && p.since >= trySamples:
+			// The processor may be full and not look it: a short wait for the disk
+			// holds it, too, and counts as one between bursts.
+			p.held += p.since
+			p.one, p.calm = false, 0
 		}
 		return p.one
 	}

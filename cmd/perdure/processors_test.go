@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,15 @@ func TestProcessorsFollowLoad(t *testing.T) {
 		{"calm is on end", append(slices.Repeat([]second{single}, 4), idle, single, single, single, single, single), "---------1"},
 		{"bulk comes", append(slices.Repeat([]second{single}, 6), bulk, heavy), "----111-"},
 		{"full", append(slices.Repeat([]second{single}, 6), full), "----11-"},
+		// Under load it is looked at again, without load when some comes.
+		{
+			"again", slices.Concat(slices.Repeat([]second{single}, 4+trySamples+6), slices.Repeat([]second{idle}, 2*trySamples), []second{single, single}),
+			"----" + strings.Repeat("1", trySamples) + "-----" + strings.Repeat("1", 1+2*trySamples) + "--",
+		},
+		{
+			"full does not look it on one", slices.Concat(slices.Repeat([]second{single}, 5), slices.Repeat([]second{mixed}, trySamples+1)),
+			"----" + strings.Repeat("1", trySamples) + "--",
+		},
 		// Taken back, it must hold for twice as long.
 		{"back and forth", slices.Concat(slices.Repeat([]second{single}, 6), []second{full}, slices.Repeat([]second{single}, 11)), "----11----------11"},
 	} {
