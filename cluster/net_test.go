@@ -28,6 +28,7 @@ type tally struct {
 	panicUnlead bool
 	// panicDeadline makes Deadline panic, so many calls from now.
 	panicDeadline int
+	onDeadline    func()   // nil, or called by the next Deadline
 	lead          []uint64 // terms
 	unlead        int
 	onLead        func()
@@ -83,6 +84,10 @@ func (t *tally) Lead(term uint64, _ cluster.Now) {
 func (t *tally) Deadline() int64 {
 	if t.panicDeadline--; t.panicDeadline == 0 {
 		panic("planted in Deadline")
+	}
+	if f := t.onDeadline; f != nil {
+		t.onDeadline = nil
+		f()
 	}
 	return 0
 }

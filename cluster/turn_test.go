@@ -172,6 +172,32 @@ func TestAPanicInDeadlineOnAForeignGoroutine(t *testing.T) {
 	})
 }
 
+// What comes when the loop has looked for the last time, and still has the turn, is
+// not left until the next tick.
+func TestWhatComesAtTheEndOfATurnIsNotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newTrio(t)
+		at := c.leader()
+		c.settle(0, 1, 2)
+		time.Sleep(7 * time.Millisecond) // not the moment of a tick
+		synctest.Wait()
+		began := time.Now()
+		came := make(chan (<-chan answer), 1)
+		if err := c.groups[at].Do(t.Context(), func(cluster.Now) {
+			c.machines[at].onDeadline = func() { // the loop asks after this
+				var wg sync.WaitGroup
+				wg.Go(func() { came <- propose(t, c.groups[at], "late") })
+				wg.Wait()
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if a := <-<-came; a.err != nil || time.Since(began) > 0 {
+			t.Errorf("%v, after %v", a.err, time.Since(began))
+		}
+	})
+}
+
 // lazy is a log in which everything that may wait for Work does.
 type lazy struct {
 	cluster.Log
