@@ -20,7 +20,7 @@ const (
 	heavyLoad   = 0.9
 	calmSamples = 5
 	calmMost    = 600
-	trySamples  = 100 // on one processor under load, until it is looked at again
+	trySamples  = 300 // on one processor under load, until it is looked at again
 )
 
 // processors says when a server should run on one processor. The runtime wakes a
