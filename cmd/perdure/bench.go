@@ -258,7 +258,7 @@ func (o *benchOptions) check(cmd *cobra.Command, v benchVerb) error {
 	timed := cmd.Flags().Changed("duration") || cmd.Flags().Changed("warmup")
 	switch {
 	case v.counts && timed && cmd.Flags().Changed("count"):
-		return usagef(cmd, "--count and --duration: give one of them")
+		return usagef(cmd, "--count is a load of so many messages, --duration and --warmup go by time: give one or the other")
 	case timed:
 		o.load.Count = 0
 	}

@@ -88,12 +88,14 @@ func leaders(ctx context.Context, c *client.Client, addresses []string) map[stri
 // heirs watches the clusters that a server leads.
 type heirs struct {
 	c         *client.Client
+	server    string
 	addresses []string
-	clusters  map[string]leadership // that it led, as they were
 	began     time.Time
 
-	mu    sync.Mutex // guards found while watch runs
-	found map[string]succession
+	mu       sync.Mutex            // guards the rest while watch runs
+	clusters map[string]leadership // that it led, as they were
+	ended    bool                  // it does not lead in those terms any more
+	found    map[string]succession
 }
 
 // watchHeirs notes what server leads now. It is nil where that is nothing, or
@@ -103,7 +105,7 @@ func (p *program) watchHeirs(cmd *cobra.Command, state devState, server string) 
 	if err != nil {
 		return nil
 	}
-	h := &heirs{c: c, clusters: map[string]leadership{}, found: map[string]succession{}}
+	h := &heirs{c: c, server: server, clusters: map[string]leadership{}, found: map[string]succession{}}
 	for _, s := range state.Servers {
 		h.addresses = append(h.addresses, s.Client)
 	}
@@ -151,6 +153,11 @@ func (h *heirs) note(said map[string]leadership) bool {
 	for name, now := range said {
 		before, watched := h.clusters[name]
 		_, done := h.found[name]
+		if watched && !h.ended && now.server == h.server {
+			// Nobody had told of this term when it was asked to end.
+			h.clusters[name] = leadership{now.server, max(now.term, before.term)}
+			continue
+		}
 		if watched && !done && now.server != "" && now.term > before.term {
 			h.found[name] = succession{name, now.server, time.Since(h.began).Milliseconds()}
 		}
@@ -196,6 +203,9 @@ func (p *program) askAndWatch(cmd *cobra.Command, dir string, v devVerb, server 
 		h.watch(watching)
 	}()
 	r, err := askControl(cmd.Context(), dir, request)
+	h.mu.Lock()
+	h.ended = true
+	h.mu.Unlock()
 	if err == nil && slices.ContainsFunc(r.State.Servers, func(s devServer) bool { return s.State == fleet.Running }) {
 		patience := time.NewTimer(successionPatience)
 		defer patience.Stop()

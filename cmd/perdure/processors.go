@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -105,10 +107,11 @@ func (p *processors) follow(ctx context.Context, used func() (usage, error), set
 
 // followLoad sets the number of processors by the load until ctx ends. Who sets
 // GOMAXPROCS has decided.
-func followLoad(ctx context.Context, environ []string) {
+func followLoad(ctx context.Context, log *slog.Logger, environ []string) {
 	decided := func(v string) bool {
-		value, ok := strings.CutPrefix(v, "GOMAXPROCS=")
-		return ok && value != ""
+		value, _ := strings.CutPrefix(v, "GOMAXPROCS=")
+		n, err := strconv.Atoi(value)
+		return err == nil && n > 0 // the runtime ignores anything else, too
 	}
 	if runtime.GOMAXPROCS(0) == 1 || slices.ContainsFunc(environ, decided) {
 		return
@@ -119,6 +122,7 @@ func followLoad(ctx context.Context, environ []string) {
 		} else {
 			runtime.SetDefaultGOMAXPROCS()
 		}
+		log.Debug("processors follow the load", "processors", runtime.GOMAXPROCS(0))
 	})
 }
 

@@ -51,7 +51,7 @@ func (p *program) serve(ctx context.Context, cfg server.Config) error {
 	beside, end := context.WithCancel(ctx)
 	var both sync.WaitGroup
 	both.Go(func() { p.announce(beside, cfg) })
-	both.Go(func() { followLoad(beside, p.environ) })
+	both.Go(func() { followLoad(beside, log, p.environ) })
 	select {
 	case <-ctx.Done():
 		log.Info("stopping", "server", cfg.Name)
