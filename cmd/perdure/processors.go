@@ -105,15 +105,20 @@ func (p *processors) follow(ctx context.Context, used func() (usage, error), set
 	}
 }
 
+// processorsSet says that somebody has decided. What the runtime ignores decides
+// nothing.
+func processorsSet(environ []string) bool {
+	return slices.ContainsFunc(environ, func(v string) bool {
+		value, _ := strings.CutPrefix(v, "GOMAXPROCS=")
+		n, err := strconv.Atoi(value)
+		return err == nil && n > 0
+	})
+}
+
 // followLoad sets the number of processors by the load until ctx ends. Who sets
 // GOMAXPROCS has decided.
 func followLoad(ctx context.Context, log *slog.Logger, environ []string) {
-	decided := func(v string) bool {
-		value, _ := strings.CutPrefix(v, "GOMAXPROCS=")
-		n, err := strconv.Atoi(value)
-		return err == nil && n > 0 // the runtime ignores anything else, too
-	}
-	if runtime.GOMAXPROCS(0) == 1 || slices.ContainsFunc(environ, decided) {
+	if runtime.GOMAXPROCS(0) == 1 || processorsSet(environ) {
 		return
 	}
 	new(processors).follow(ctx, processUsage, func(one bool) {

@@ -161,3 +161,14 @@ func TestProcessUsage(t *testing.T) {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
 }
+
+func TestProcessorsSet(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[string]bool{
+		"GOMAXPROCS=2": true, "GOMAXPROCS=1": true, "GOMAXPROCS=": false, "GOMAXPROCS=abc": false, "GOMAXPROCS=-1": false, "XGOMAXPROCS=2": false,
+	} {
+		if got := processorsSet([]string{"PATH=/bin", v}); got != want {
+			t.Errorf("%s: %t", v, got)
+		}
+	}
+}
