@@ -53,9 +53,10 @@ func (g *Group[R]) pass(write bool) (waits, stop bool, err error) {
 // here runs a turn on the goroutine that brought something, if nobody else is at
 // it, what waits is little, and no more than one proposal is on its way; else it
 // wakes the loop. Passing a lone message from goroutine to goroutine, each time to a
-// thread that sleeps, costs more than all that is done with it. If write is set, this goroutine also waits for the disk in
-// place of the append worker. Either way nobody but this group may have to wait for
-// the caller: a turn may apply much, write inline, or read the disk.
+// thread that sleeps, costs more than all that is done with it. If write is set, this
+// goroutine also waits for the disk in place of the append worker. Either way nobody
+// but this group may have to wait for the caller: a turn may apply much, write
+// inline, or read the disk.
 func (g *Group[R]) here(write bool) {
 	for g.turnHere(write) {
 		if !g.log.Work() {
