@@ -1,6 +1,6 @@
 package bench
 
-import "errors"
+import "fmt"
 
 // Difference is one number of one load in two reports.
 type Difference struct {
@@ -21,7 +21,6 @@ type Difference struct {
 // equal load.
 func Compare(a, b []*Summary) (all []Difference, alone []string, err error) {
 	left := append([]*Summary(nil), b...)
-	name := func(s *Summary) string { return s.Scenario + ": " + s.Describe() }
 	for _, x := range a {
 		found := false
 		for i, y := range left {
@@ -32,19 +31,33 @@ func Compare(a, b []*Summary) (all []Difference, alone []string, err error) {
 			}
 		}
 		if !found {
-			alone = append(alone, name(x))
+			alone = append(alone, x.name())
 		}
 	}
 	for _, y := range left {
 		if y != nil {
-			alone = append(alone, name(y))
+			alone = append(alone, y.name())
 		}
 	}
 	if len(all) == 0 {
-		err = errors.New("no load is in both: compare runs with the same flags")
+		err = fmt.Errorf("no load is in both, compare runs with the same flags: the one has %s, the other %s", firstOf(a), firstOf(b))
 	}
 	return all, alone, err
 }
+
+// firstOf describes a list by its first load.
+func firstOf(list []*Summary) string {
+	switch len(list) {
+	case 0:
+		return "none"
+	case 1:
+		return list[0].name()
+	}
+	return fmt.Sprintf("%s (and %d more)", list[0].name(), len(list)-1)
+}
+
+// name is a scenario with its load.
+func (s *Summary) name() string { return s.Scenario + ": " + s.Describe() }
 
 func differences(a, b *Summary) []Difference {
 	var list []Difference

@@ -108,9 +108,16 @@ func TestSameLoad(t *testing.T) {
 	}
 }
 
+// Where no load is in both, what each has is shown: flags that differ stand there.
 func TestCompareNothing(t *testing.T) {
-	_, _, err := Compare([]*Summary{Summarize("", runsOf("publish", 1))}, []*Summary{Summarize("", runsOf("stream", 1))})
-	if err == nil {
-		t.Error("different loads were compared")
+	warm, cold := runsOf("publish", 1), runsOf("publish", 1)
+	warm[0].Duration, warm[0].Warmup = 5, 2
+	cold[0].Duration, cold[0].Warmup = 5, 1
+	_, _, err := Compare([]*Summary{Summarize("", warm)}, []*Summary{Summarize("", cold), Summarize("", runsOf("stream", 1))})
+	const want = "no load is in both, compare runs with the same flags: " +
+		"the one has publish: 128 B, async, 1 publisher, 8 x 64 KiB, for 5s, " +
+		"the other publish: 128 B, async, 1 publisher, 8 x 64 KiB, for 5s, warm-up 1s (and 1 more)"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
 	}
 }

@@ -152,8 +152,9 @@ func (t *benchTarget) leftBehind(now *client.Status, points []benchPoint) []stri
 	return lines
 }
 
-// tellLeft says what the loads have left in the cluster, however they ended.
-func (p *program) tellLeft(ctx context.Context, o *benchOptions, t *benchTarget, points []benchPoint) {
+// tellLeft says what the loads have left in the cluster, however they ended. If
+// they failed, and it cannot be asked, what they failed of is what matters.
+func (p *program) tellLeft(ctx context.Context, o *benchOptions, t *benchTarget, points []benchPoint, failed bool) {
 	conn := &connection{addresses: o.connect, timeout: o.timeout}
 	err := conn.call(context.WithoutCancel(ctx), "bench", func(ctx context.Context, c *client.Client) error {
 		now, err := c.Admin().Status(ctx)
@@ -165,7 +166,10 @@ func (p *program) tellLeft(ctx context.Context, o *benchOptions, t *benchTarget,
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case err != nil && failed:
+		fmt.Fprintf(p.stderr, "perdure: what the load left in the cluster is not known, since it does not answer: perdure status -o json says it when it does\n")
+	case err != nil:
 		fmt.Fprintf(p.stderr, "perdure: what stays in the cluster is not known: %v\n", err)
 	}
 }

@@ -54,14 +54,14 @@ func spread[T any](points []benchPoint, values []T, set func(*benchPoint, T)) []
 }
 
 // bench runs all loads, in turns, and prints what they measured.
-func (p *program) bench(cmd *cobra.Command, o *benchOptions) error {
+func (p *program) bench(cmd *cobra.Command, o *benchOptions) (err error) {
 	points := o.points()
 	if o.connect != "" {
-		t, err := p.benchTargetOf(cmd, o, points)
-		if err != nil {
+		var t *benchTarget
+		if t, err = p.benchTargetOf(cmd, o, points); err != nil {
 			return err
 		}
-		defer p.tellLeft(cmd.Context(), o, t, points)
+		defer func() { p.tellLeft(cmd.Context(), o, t, points, err != nil) }()
 	}
 	results := make([][]*bench.Figures, len(points))
 	for run := range o.runs {
