@@ -51,8 +51,8 @@ var charted = []struct{ key, title, note string }{
 	{"fsyncs_per_million", "Fsyncs of all servers for a million messages", "less is better"},
 	{"allocs_per_message", "Objects that all servers allocate for a message", "less is better"},
 	{"alloc_bytes_per_message", "Bytes that all servers allocate for a message", "less is better"},
-	{"peak_rss", "Resident memory of the largest server, bytes", "less is better"},
-	{"peak_rss_anon", "Anonymous memory of the largest server, bytes", "less is better"},
+	{"peak_rss", "Resident memory of the largest server, MiB", "less is better"},
+	{"peak_rss_anon", "Anonymous memory of the largest server, MiB", "less is better"},
 	{"gap_ms_p50", "Failover: confirmation to confirmation, milliseconds", "less is better"},
 	{"cores_per_server", "Processors that an idle server keeps busy", "less is better"},
 }
@@ -105,9 +105,13 @@ func scenarioNames(list []*Summary) []string {
 
 func barsOf(list []*Summary, key string) (template.HTML, bool) {
 	var chart []bar
+	unit := 1.0
+	if strings.HasPrefix(key, "peak_rss") {
+		unit = 1 << 20
+	}
 	for _, s := range list {
 		if v := s.Numbers()[key]; v != 0 {
-			chart = append(chart, bar{s.label(list), v, s.Min[key], s.Max[key]})
+			chart = append(chart, bar{s.label(list), v / unit, s.Min[key] / unit, s.Max[key] / unit})
 		}
 	}
 	return bars(chart), len(chart) > 0

@@ -38,6 +38,9 @@ const (
 	formationGrace = 3 * time.Second
 	// rankDelay spaces the campaigns after a leader was lost.
 	rankDelay = 10 * time.Millisecond
+	// standBack is how long who has promised a vote, or was tied with another,
+	// leaves it to the others to campaign.
+	standBack = 50 * time.Millisecond
 )
 
 // Options configure one replica.

@@ -179,7 +179,7 @@ func NewReplica[R any](opts Options, log Log, machine Machine[R], leading Leadin
 	if err != nil {
 		return nil, fmt.Errorf("cluster: group %d: %w", opts.Group, err)
 	}
-	r.scheduleCampaign(now, 10)
+	r.scheduleCampaign(now, 0, 10)
 	return r, nil
 }
 
@@ -293,30 +293,6 @@ func (r *Replica[R]) Unreachable(to uint64) {
 	r.rn.ReportUnreachable(to)
 }
 
-// PeerDown says that the process of a replica has gone. If it led, this replica
-// campaigns at once instead of waiting for the election timeout: PreVote lets it
-// win only where the others have lost the leader too. If this one leads, the
-// other does not count for its quorum.
-func (r *Replica[R]) PeerDown(now Now, replica uint64) {
-	r.gone[replica] = true
-	if r.role == raft.StateLeader {
-		r.wake()
-	}
-	// Raft is asked, since messages may have come after what was last observed.
-	if r.rn.BasicStatus().Lead != replica || replica == r.opts.ID {
-		return
-	}
-	if err := r.rn.ForgetLeader(); err == nil {
-		r.wake()
-		r.scheduleCampaign(now, 1)
-	}
-}
-
-func (r *Replica[R]) scheduleCampaign(now Now, spread int64) {
-	delay := int64(r.opts.Rank)*int64(rankDelay) + r.rand.Int64N(int64(rankDelay)/2)
-	r.campaign = now.Mono + 1 + spread*delay
-}
-
 // Transfer asks for leadership to move to a replica.
 func (r *Replica[R]) Transfer(to uint64) {
 	r.wake()
@@ -375,12 +351,7 @@ func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 	if r.failed != nil {
 		return r.failed
 	}
-	if r.campaign != 0 && now.Mono >= r.campaign {
-		r.campaign = 0
-		if r.leader == 0 {
-			_ = r.rn.Campaign() // refused while a configuration change is unapplied: the timeout will
-		}
-	}
+	r.campaignDue(now)
 	for {
 		r.seal(now)
 		if !r.rn.HasReady() {
@@ -412,6 +383,7 @@ func (r *Replica[R]) ready(now Now, eff *Effects) error {
 			if err != nil {
 				return err
 			}
+			r.voting(now, w.responses)
 			eff.Writes = append(eff.Writes, w)
 		case m.GetTo() == raft.LocalApplyThread:
 			r.toApply = append(r.toApply, m.GetEntries()...)
