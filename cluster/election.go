@@ -50,15 +50,17 @@ func (r *Replica[R]) scheduleCampaign(now Now, after time.Duration, spread int64
 	r.campaign = now.Mono + 1 + int64(after) + spread*delay
 }
 
-// campaignDue campaigns if it is time.
-func (r *Replica[R]) campaignDue(now Now) {
+// campaignDue campaigns if it is time, and says whether it did.
+func (r *Replica[R]) campaignDue(now Now) bool {
 	if r.campaign == 0 || now.Mono < r.campaign {
-		return
+		return false
 	}
 	r.campaign = 0
-	if r.leader == 0 {
-		_ = r.rn.Campaign() // refused while a configuration change is unapplied: the timeout will
+	if r.leader != 0 {
+		return false
 	}
+	_ = r.rn.Campaign() // refused while a configuration change is unapplied: the timeout will
+	return true
 }
 
 // voting looks at the answers to candidates that are about to leave.

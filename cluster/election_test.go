@@ -22,6 +22,7 @@ type hustings struct {
 	seats   []*seat
 	write   time.Duration // the longest that one takes
 	delay   time.Duration // the longest that a message takes
+	stall   time.Duration // the longest that a replica does nothing at a time
 	behind  int           // who gets its messages late, -1 nobody
 }
 
@@ -31,6 +32,7 @@ type seat struct {
 	log     plainLog
 	dead    bool
 	armed   int64         // Mono of the turn that is to come at the latest, 0 none
+	stalled int64         // Mono until which it does nothing
 	written int64         // when the last write is done
 	last    map[int]int64 // when the last message to another arrives
 	hears   map[int]bool  // whose connections are not broken
@@ -130,6 +132,10 @@ func (h *hustings) turn(i int) {
 	if s.dead {
 		return
 	}
+	if s.stalled > h.now.Mono {
+		h.at(s.stalled, func() { h.turn(i) })
+		return
+	}
 	var eff Effects
 	if err := s.Advance(h.now, &eff); err != nil {
 		h.t.Fatal(err)
@@ -178,6 +184,12 @@ func (h *hustings) send(from int, messages []*pb.Message) {
 // leader returns who leads and may answer, or -1.
 func (h *hustings) leader() int {
 	return slices.IndexFunc(h.seats, func(s *seat) bool { return !s.dead && s.role == raft.StateLeader && s.led })
+}
+
+// stalls makes a replica do nothing, now and then.
+func (h *hustings) stalls(i int) {
+	h.seats[i].stalled = h.now.Mono + int64(h.up(h.stall))
+	h.in(h.up(4*h.stall), func() { h.stalls(i) })
 }
 
 // kill ends a replica. The others notice one after the other, and until then hear
@@ -245,5 +257,31 @@ func TestTheDeadHaveASuccessorAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where replicas do nothing for long, now and then, much comes to them at once:
+// who has promised a vote in the same moment in which its own campaign is due
+// stands back all the same. Hardly any election takes a timeout then.
+func TestStallsSeldomTieCampaigns(t *testing.T) {
+	const timeout, seeds, most = 500 * time.Millisecond, 300, 10
+	slow := 0
+	for seed := range uint64(seeds) {
+		h := newHustings(t, seed, 3, 5*time.Millisecond)
+		led := func() bool { return h.leader() >= 0 }
+		if !h.run(time.Minute, led) {
+			t.Fatalf("seed %d: nobody leads", seed)
+		}
+		h.kill(h.leader())
+		h.stall = 200 * time.Millisecond
+		for i := range h.seats {
+			h.stalls(i)
+		}
+		if !h.run(timeout, led) {
+			slow++
+		}
+	}
+	if slow > most {
+		t.Errorf("%d of %d elections took more than %v, want at most %d", slow, seeds, timeout, most)
 	}
 }

@@ -351,11 +351,14 @@ func (r *Replica[R]) Advance(now Now, eff *Effects) error {
 	if r.failed != nil {
 		return r.failed
 	}
-	r.campaignDue(now)
 	for {
 		r.seal(now)
 		if !r.rn.HasReady() {
-			break
+			// After whatever came: it may be a reason to stand back.
+			if !r.campaignDue(now) {
+				break
+			}
+			continue
 		}
 		if err := r.ready(now, eff); err != nil {
 			return err
