@@ -39,6 +39,11 @@
 // nothing is sent under its old id. Readmission under a new id is not part of
 // this version.
 //
+// # Elections
+//
+// A leader whose server is gone has a successor long before an election timeout
+// has passed. See election.go.
+//
 // # Quiet groups
 //
 // A group without traffic stops ticking and sends nothing; the life of servers,
