@@ -320,7 +320,7 @@ func (r *Replica[R]) hears(id uint64, now Now) bool {
 // Deadline is when, in Now.Mono, Advance should run although nothing else
 // happens; 0 is never.
 func (r *Replica[R]) Deadline() int64 {
-	d := earliest(earliest(r.campaign, r.news.due), r.rest.until)
+	d := earliest(earliest(r.election.due, r.news.due), r.rest.until)
 	// While Raft refuses an entry the machine is not asked for more; the next
 	// tick tries again.
 	if r.led && len(r.held.entries) == 0 {

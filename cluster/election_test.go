@@ -21,7 +21,9 @@ type hustings struct {
 	pending occasions
 	seats   []*seat
 	write   time.Duration // the longest that one takes
-	delay   time.Duration // the longest that a message takes
+	far     time.Duration // the least that a message takes
+	delay   time.Duration // the longest that it takes on top
+	notice  time.Duration // the longest until a killed one is noticed
 	stall   time.Duration // the longest that a replica does nothing at a time
 	behind  int           // who gets its messages late, -1 nobody
 }
@@ -60,7 +62,7 @@ func (o *occasions) Pop() any {
 }
 
 func newHustings(t *testing.T, seed uint64, replicas int, write time.Duration) *hustings {
-	h := &hustings{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: Now{Mono: 1, Wall: 1}, write: write, delay: time.Millisecond, behind: -1}
+	h := &hustings{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: Now{Mono: 1, Wall: 1}, write: write, delay: time.Millisecond, notice: 40 * time.Millisecond, behind: -1}
 	var voters []uint64
 	for i := range replicas {
 		voters = append(voters, uint64(i+1))
@@ -171,7 +173,7 @@ func (h *hustings) send(from int, messages []*pb.Message) {
 		if to == h.behind && m.GetType() == pb.MsgApp {
 			delay *= 20
 		}
-		s.last[to] = max(s.last[to]+1, h.now.Mono+int64(h.up(delay)))
+		s.last[to] = max(s.last[to]+1, h.now.Mono+int64(h.far+h.up(delay)))
 		h.at(s.last[to], func() {
 			if other := h.seats[to]; !other.dead && other.hears[from] {
 				other.Step(h.now, m)
@@ -197,7 +199,7 @@ func (h *hustings) stalls(i int) {
 func (h *hustings) kill(gone int) {
 	h.seats[gone].dead = true
 	for i, s := range h.seats {
-		h.in(h.up(40*time.Millisecond), func() {
+		h.in(h.far+h.up(h.notice), func() {
 			s.hears[gone] = false
 			if !s.dead {
 				s.PeerDown(h.now, uint64(gone+1))
@@ -257,6 +259,29 @@ func TestTheDeadHaveASuccessorAtOnce(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Where messages take longer than ranks are apart, campaigns tie, and would tie
+// again and again if ranks did not move apart.
+func TestFarReplicasElect(t *testing.T) {
+	for _, far := range []time.Duration{10 * time.Millisecond, 20 * time.Millisecond, 30 * time.Millisecond} {
+		for _, replicas := range []int{3, 5} {
+			for seed := range uint64(40) {
+				h := newHustings(t, seed, replicas, 2*time.Millisecond)
+				h.far, h.notice = far, 5*time.Millisecond
+				led := func() bool { return h.leader() >= 0 }
+				if !h.run(time.Minute, led) {
+					t.Fatalf("%d replicas, %v apart, seed %d: nobody leads", replicas, far, seed)
+				}
+				h.run(time.Second, func() bool { return false })
+				h.run(time.Minute, led)
+				h.kill(h.leader())
+				if !h.run(3*time.Second, led) {
+					t.Errorf("%d replicas, %v apart, seed %d: nobody leads 3 s after the kill", replicas, far, seed)
+				}
+			}
+		}
 	}
 }
 

@@ -240,7 +240,7 @@ func (r *Replica[R]) mayRest(now Now) bool {
 
 // busy reports whether anything is under way here.
 func (r *Replica[R]) busy() bool {
-	return r.queue.len() > 0 || r.sealed.len() > 0 || len(r.held.entries) > 0 || r.news.due != 0 || r.campaign != 0 ||
+	return r.queue.len() > 0 || r.sealed.len() > 0 || len(r.held.entries) > 0 || r.news.due != 0 || r.election.due != 0 ||
 		r.installs || r.incoming != nil || r.applied != r.edges.checkpoint
 }
 

@@ -290,7 +290,7 @@ func TestWokenFollowerStops(t *testing.T) {
 		"leaderless": (*Replica[string]).Silent,
 		"campaigns": func(r *Replica[string], now Now, leader uint64) {
 			r.Silent(now, leader)
-			r.campaign = 1
+			r.election.due = 1
 		},
 	} {
 		e := newEnsemble(t)

@@ -112,8 +112,8 @@ type Replica[R any] struct {
 	heard    map[uint64]int64 // replica id -> Mono of its last message of our term
 	gone     map[uint64]bool  // replica id -> its process has gone, and nothing of it was heard since
 	since    int64            // Mono at which this replica began to lead
-	campaign int64            // Mono at which to campaign, 0 never
-	formed   bool             // the log is not empty
+	election election
+	formed   bool // the log is not empty
 	born     int64
 	news     news
 	rest     rest
@@ -432,7 +432,7 @@ func (r *Replica[R]) observe(rd raft.Ready) {
 	}
 	r.term, r.role, r.leader = term, role, leader
 	if leader != 0 {
-		r.campaign = 0
+		r.election = election{}
 	}
 }
 
