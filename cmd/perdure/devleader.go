@@ -57,8 +57,14 @@ func whyNoLeader(state devState) string {
 	return fmt.Sprintf("%d of %d servers do not run, and to lead takes a majority: perdure dev restart %s", len(down), len(state.Servers), down[0])
 }
 
+// reported is what servers say.
+type reported struct {
+	leaders   map[string]leadership // by cluster
+	processes map[string]uint64     // incarnation, by server that answered
+}
+
 // leaders asks the servers at addresses, all at once, who leads which cluster.
-func leaders(ctx context.Context, c *client.Client, addresses []string) map[string]leadership {
+func leaders(ctx context.Context, c *client.Client, addresses []string) reported {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	answers := make([]*client.Status, len(addresses))
@@ -71,24 +77,28 @@ func leaders(ctx context.Context, c *client.Client, addresses []string) map[stri
 		})
 	}
 	asking.Wait()
-	found := map[string]leadership{}
+	all := reported{map[string]leadership{}, map[string]uint64{}}
 	for _, s := range answers {
 		if s == nil {
 			continue
 		}
+		if s.Process != nil {
+			all.processes[s.Server] = s.Process.Incarnation
+		}
 		for _, v := range s.Clusters {
-			if now, known := found[v.Name]; !known || v.Term > now.term || v.Term == now.term && now.server == "" {
-				found[v.Name] = leadership{v.Leader, v.Term}
+			if now, known := all.leaders[v.Name]; !known || v.Term > now.term || v.Term == now.term && now.server == "" {
+				all.leaders[v.Name] = leadership{v.Leader, v.Term}
 			}
 		}
 	}
-	return found
+	return all
 }
 
 // heirs watches the clusters that a server leads.
 type heirs struct {
 	c         *client.Client
 	server    string
+	process   uint64 // its incarnation
 	addresses []string
 	began     time.Time
 
@@ -109,7 +119,9 @@ func (p *program) watchHeirs(cmd *cobra.Command, state devState, server string) 
 	for _, s := range state.Servers {
 		h.addresses = append(h.addresses, s.Client)
 	}
-	for name, l := range leaders(cmd.Context(), c, h.addresses) {
+	now := leaders(cmd.Context(), c, h.addresses)
+	h.process = now.processes[server]
+	for name, l := range now.leaders {
 		if l.server == server {
 			h.clusters[name] = l
 		}
@@ -147,10 +159,13 @@ func (h *heirs) watch(ctx context.Context) {
 }
 
 // note enters what a server says, and reports whether all clusters are led.
-func (h *heirs) note(said map[string]leadership) bool {
+func (h *heirs) note(s reported) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for name, now := range said {
+	if process, answered := s.processes[h.server]; answered && process != h.process {
+		h.ended = true // it is back, and may lead again
+	}
+	for name, now := range s.leaders {
 		before, watched := h.clusters[name]
 		_, done := h.found[name]
 		if watched && !h.ended && now.server == h.server {
