@@ -58,6 +58,17 @@ func wellFormed(t *testing.T, text string) {
 	}
 }
 
+// Memory is drawn in MiB, as its chart says.
+func TestMemoryIsInMiB(t *testing.T) {
+	runs := runsOf("publish", 1, 2, 3)
+	for _, f := range runs {
+		f.PeakRSS = 300 << 20
+	}
+	if drawing, any := barsOf([]*Summary{Summarize("", runs)}, "peak_rss"); !any || !strings.Contains(string(drawing), ">300<") {
+		t.Errorf("300 MiB are drawn as %s", drawing)
+	}
+}
+
 func TestReportOfNothing(t *testing.T) {
 	if err := WriteReport(io.Discard, nil, time.Now()); err != nil {
 		t.Error(err)

@@ -41,8 +41,8 @@
 //
 // # Elections
 //
-// A leader whose server is gone has a successor long before an election timeout
-// has passed. See election.go.
+// A leader whose server is gone has a successor before an election timeout has
+// passed, unless disks or the network are slow. See election.go.
 //
 // # Quiet groups
 //

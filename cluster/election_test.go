@@ -188,7 +188,7 @@ func (h *hustings) leader() int {
 	return slices.IndexFunc(h.seats, func(s *seat) bool { return !s.dead && s.role == raft.StateLeader && s.led })
 }
 
-// stalls makes a replica do nothing, now and then.
+// stalls makes a replica take no turns, now and then; what comes meanwhile waits.
 func (h *hustings) stalls(i int) {
 	h.seats[i].stalled = h.now.Mono + int64(h.up(h.stall))
 	h.in(h.up(4*h.stall), func() { h.stalls(i) })
@@ -219,8 +219,9 @@ func (h *hustings) publish() {
 }
 
 // Whoever led and is gone has a successor before the first election timeout can
-// have passed, however slow the disks, whose log is longer and who notices
-// first: campaigns do not get in each other's way.
+// have passed, whose log is longer and whoever notices first, where a write takes
+// up to 30 ms: campaigns do not get in each other's way. Where it takes up to
+// 150 ms some do not make it; these seeds are here for the rules that they show.
 func TestTheDeadHaveASuccessorAtOnce(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	for _, tc := range []struct {
